@@ -1,0 +1,5 @@
+//! mydocker: pulls container images and runs them, without a daemon and without Docker.
+//!
+//! The modules and the only arrows between them are drawn in `ARCHITECTURE.md` and held by `tests/architecture.rs`.
+
+pub mod oci;
