@@ -3,3 +3,5 @@
 //! The modules and the only arrows between them are drawn in `ARCHITECTURE.md` and held by `tests/architecture.rs`.
 
 pub mod oci;
+#[allow(unsafe_code)]
+pub mod sys;

@@ -1,0 +1,110 @@
+//! `clone3(2)`: a child in namespaces and a control group of its own.
+
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::sys::stat;
+use nix::unistd::Pid;
+
+use super::check;
+
+/// The new namespaces, as `CLONE_NEW*` bits. `CLONE_NEWTIME` shares its bit with the exit signal of the old `clone(2)`, so
+/// it exists here alone.
+pub type Namespaces = u64;
+
+#[allow(missing_docs)]
+pub const NEWCGROUP: Namespaces = libc::CLONE_NEWCGROUP as u64;
+#[allow(missing_docs)]
+pub const NEWIPC: Namespaces = libc::CLONE_NEWIPC as u64;
+#[allow(missing_docs)]
+pub const NEWNET: Namespaces = libc::CLONE_NEWNET as u64;
+#[allow(missing_docs)]
+pub const NEWNS: Namespaces = libc::CLONE_NEWNS as u64;
+#[allow(missing_docs)]
+pub const NEWPID: Namespaces = libc::CLONE_NEWPID as u64;
+#[allow(missing_docs)]
+pub const NEWTIME: Namespaces = 0x80;
+#[allow(missing_docs)]
+pub const NEWUSER: Namespaces = libc::CLONE_NEWUSER as u64;
+#[allow(missing_docs)]
+pub const NEWUTS: Namespaces = libc::CLONE_NEWUTS as u64;
+
+/// Make the child in a version 2 control group (since Linux 5.7).
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// `struct clone_args` up to `cgroup` (`CLONE_ARGS_SIZE_VER2`).
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// On which side of the call one is.
+#[derive(Debug)]
+pub enum Clone {
+    /// In the new process.
+    Child,
+    /// In the old one, with the new one's number and a descriptor for it.
+    Parent(Pid, OwnedFd),
+}
+
+/// Makes a copy of this process, as `fork(2)` does, in new `namespaces` and, if given, the version 2 control group open
+/// as `cgroup`.
+///
+/// # Errors
+/// `EDEADLK` if this process has more than one thread: locks that another one holds would stay locked in the copy for ever,
+/// and so the copy could not even allocate. Else what `clone3(2)` reports.
+pub fn clone3(namespaces: Namespaces, cgroup: Option<BorrowedFd<'_>>) -> Result<Clone, Errno> {
+    // A directory has two links and one more for each directory in it: one a thread.
+    if stat::stat(c"/proc/self/task")?.st_nlink > 3 {
+        return Err(Errno::EDEADLK);
+    }
+    let mut pidfd: RawFd = -1;
+    let mut args = CloneArgs {
+        flags: namespaces | libc::CLONE_PIDFD as u64,
+        pidfd: std::ptr::from_mut(&mut pidfd).addr() as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        ..CloneArgs::default()
+    };
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = u64::try_from(cgroup.as_raw_fd()).unwrap_or(u64::MAX);
+    }
+    // SAFETY: without CLONE_VM this is fork: the child has a copy of everything, its only thread goes on here, and no
+    // other thread held a lock. `pidfd` outlives the call.
+    let pid =
+        check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) })?;
+    if pid == 0 {
+        return Ok(Clone::Child);
+    }
+    // SAFETY: the call succeeded in the parent, so the kernel has stored a descriptor that nobody else owns.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Clone::Parent(Pid::from_raw(pid as i32), pidfd))
+}
+
+/// Ends this process at once, without running what the parent may have registered for its own end.
+pub fn exit(status: i32) -> ! {
+    // SAFETY: `_exit` takes any value and does not return.
+    unsafe { libc::_exit(status) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_a_process_with_threads() {
+        // The test harness runs this in a thread of its own.
+        assert!(matches!(clone3(0, None), Err(Errno::EDEADLK)));
+    }
+}

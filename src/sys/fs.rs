@@ -1,0 +1,160 @@
+//! Files and directories reached through directory descriptors: openat2(2), getdents64(2), sync_file_range(2).
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+
+/// How a directory is opened that will only be passed to `*at` calls.
+pub const PATH_DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+/// How a directory is opened that will be listed, or whose metadata will be changed.
+pub const READ_DIRECTORY: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+/// Opens `path` beneath `dir`, meeting no symbolic link on the way and none at its end.
+///
+/// An empty path means `dir` itself. With `O_PATH | O_NOFOLLOW` a link at the end is opened itself.
+///
+/// # Errors
+/// openat2(2): `ELOOP` for a symbolic link, `EXDEV` where the path would leave `dir`.
+pub fn open_beneath(dir: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> nix::Result<OwnedFd> {
+    resolve(dir, path, flags, ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS)
+}
+
+/// Like [`open_beneath`], but refuses to enter another mount, with `EXDEV`.
+///
+/// # Errors
+/// openat2(2).
+pub fn open_on_mount(dir: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> nix::Result<OwnedFd> {
+    let resolve_flags = ResolveFlag::RESOLVE_BENEATH
+        | ResolveFlag::RESOLVE_NO_SYMLINKS
+        | ResolveFlag::RESOLVE_NO_XDEV;
+    resolve(dir, path, flags, resolve_flags)
+}
+
+/// Opens `path` as if `root` were the root directory: symbolic links are followed, and neither they nor `..` lead out.
+///
+/// # Errors
+/// openat2(2): `ELOOP` after 40 links.
+pub fn open_in_root(root: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> nix::Result<OwnedFd> {
+    resolve(root, path, flags, ResolveFlag::RESOLVE_IN_ROOT)
+}
+
+fn resolve(
+    dir: BorrowedFd<'_>,
+    path: &[u8],
+    flags: OFlag,
+    resolve: ResolveFlag,
+) -> nix::Result<OwnedFd> {
+    let path = if path.is_empty() { b"." } else { path };
+    let resolve = resolve | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve);
+    loop {
+        match openat2(dir, path, how) {
+            // A rename elsewhere on the system may make the kernel unsure of `..`; openat2(2) says to try again.
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            other => return other,
+        }
+    }
+}
+
+/// Starts writing the dirty pages of `fd` back to the disk, without waiting for them.
+///
+/// # Errors
+/// sync_file_range(2).
+pub fn sync_file_range(fd: BorrowedFd<'_>) -> nix::Result<()> {
+    // SAFETY: the call takes no pointer, and `fd` is open for as long as it is borrowed.
+    let result =
+        unsafe { libc::sync_file_range(fd.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
+    Errno::result(result).map(drop)
+}
+
+/// What kind of file a directory entry names, as far as the file system says so without a look at the inode.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum EntryKind {
+    /// A directory.
+    Directory,
+    /// Anything that is surely no directory.
+    Other,
+    /// The file system does not say.
+    Unknown,
+}
+
+/// A stream of the entries of a directory, without `.` and `..`.
+///
+/// Unlike readdir(3) it can be left and come back to, holds a fixed buffer, and hands out names without a copy.
+#[derive(Debug)]
+pub struct DirReader {
+    fd: OwnedFd,
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+/// The fixed part of `struct linux_dirent64` (getdents64(2)) before its name.
+const DIRENT_NAME: usize = 19;
+
+impl DirReader {
+    /// Reads the directory that `fd` has open for reading, from its present offset.
+    pub fn new(fd: OwnedFd) -> Self {
+        Self { fd, buffer: vec![0; 16 << 10], start: 0, end: 0 }
+    }
+
+    /// The directory's descriptor.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        use std::os::fd::AsFd;
+        self.fd.as_fd()
+    }
+
+    /// Starts over from the directory's first entry.
+    ///
+    /// # Errors
+    /// lseek(2).
+    pub fn rewind(&mut self) -> nix::Result<()> {
+        (self.start, self.end) = (0, 0);
+        nix::unistd::lseek(&self.fd, 0, nix::unistd::Whence::SeekSet).map(drop)
+    }
+
+    /// The next entry; `None` at the end.
+    ///
+    /// # Errors
+    /// getdents64(2); `EIO` if the kernel returns a record that cannot be.
+    pub fn next_entry(&mut self) -> nix::Result<Option<(&[u8], EntryKind)>> {
+        loop {
+            if self.start == self.end {
+                self.end = getdents64(&self.fd, &mut self.buffer)?;
+                self.start = 0;
+                if self.end == 0 {
+                    return Ok(None);
+                }
+            }
+            let record = &self.buffer[self.start..self.end];
+            let (Some(&[low, high]), Some(&kind)) = (record.get(16..18), record.get(18)) else {
+                return Err(Errno::EIO);
+            };
+            let length = usize::from(u16::from_ne_bytes([low, high]));
+            let name = record.get(DIRENT_NAME..length).ok_or(Errno::EIO)?;
+            let name_end = CStr::from_bytes_until_nul(name).map_err(|_| Errno::EIO)?.count_bytes();
+            let name_start = self.start + DIRENT_NAME;
+            self.start += length;
+            let kind = match kind {
+                libc::DT_DIR => EntryKind::Directory,
+                libc::DT_UNKNOWN => EntryKind::Unknown,
+                _ => EntryKind::Other,
+            };
+            let range = name_start..name_start + name_end;
+            if !matches!(&self.buffer[range.clone()], b"." | b"..") {
+                return Ok(Some((&self.buffer[range], kind)));
+            }
+        }
+    }
+}
+
+fn getdents64(fd: &OwnedFd, buffer: &mut [u8]) -> nix::Result<usize> {
+    // SAFETY: the kernel writes at most `buffer.len()` bytes to `buffer`, which is writable for that long.
+    let read = unsafe {
+        libc::syscall(libc::SYS_getdents64, fd.as_raw_fd(), buffer.as_mut_ptr(), buffer.len())
+    };
+    usize::try_from(Errno::result(read)?).map_err(|_| Errno::EIO)
+}
