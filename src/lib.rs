@@ -3,5 +3,6 @@
 //! The modules and the only arrows between them are drawn in `ARCHITECTURE.md` and held by `tests/architecture.rs`.
 
 pub mod oci;
+pub mod registry;
 #[allow(unsafe_code)]
 pub mod sys;

@@ -1,0 +1,543 @@
+//! What goes wrong between this program and a registry.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::Url;
+use serde::Deserialize;
+
+use crate::oci::digest::Digest;
+
+/// The most characters of foreign text that are repeated.
+const MAX_SHOWN: usize = 300;
+
+/// An error of a registry, or of the way to it. Addresses in it have lost their query, in which CDNs put signatures.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The address that a registry sends this program to is not one that it goes to.
+    #[error("refuse {what} `{url}`: {why}")]
+    Address {
+        /// Redirect or token service.
+        what: &'static str,
+        /// The address, without its query.
+        url: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The registry has no such layer or configuration.
+    #[error("blob unknown: {repository}@{digest}")]
+    BlobUnknown {
+        /// The repository, with its registry.
+        repository: String,
+        /// The blob.
+        digest: Digest,
+    },
+    /// A document of the registry is larger than any that is read.
+    #[error("the {what} of `{host}` is larger than the {limit} bytes allowed")]
+    BodyTooLarge {
+        /// Manifest, token.
+        what: &'static str,
+        /// Whose it is.
+        host: String,
+        /// The most that is read, in bytes.
+        limit: u64,
+    },
+    /// The registry wants a proof of identity of a kind that is not known here.
+    #[error("log in to `{host}`: {why}")]
+    Challenge {
+        /// The registry.
+        host: String,
+        /// What is wrong with what it asks for.
+        why: &'static str,
+    },
+    /// The client could not be set up.
+    #[error("set up the http client")]
+    Client(#[source] reqwest::Error),
+    /// The host could not be reached.
+    #[error("connect to `{host}`{}", through(.proxy))]
+    Connect {
+        /// Host and port.
+        host: String,
+        /// The proxy in between, if one is set.
+        proxy: Option<String>,
+        /// Why not.
+        #[source]
+        source: Cause,
+    },
+    /// The registry knows who asks, as far as it cares, and refuses.
+    #[error("access to `{object}` denied{}", detail_words(.detail))]
+    Denied {
+        /// What was asked for.
+        object: String,
+        /// Whether credentials were sent, and whose.
+        sent: Sent,
+        /// What the registry says in its own words.
+        detail: String,
+    },
+    /// The body is not what its digest says.
+    #[error("digest mismatch: expected {expected}, got {actual}")]
+    DigestMismatch {
+        /// What was asked for.
+        expected: Digest,
+        /// What the bytes hash to.
+        actual: Digest,
+    },
+    /// A file with credentials or certificates cannot be used.
+    #[error("read `{path}`: {why}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A credential helper failed.
+    #[error("credential helper `{helper}` for `{host}`: {why}")]
+    Helper {
+        /// The program's name.
+        helper: String,
+        /// For which registry.
+        host: String,
+        /// What is wrong. It never repeats what the helper said, which may be a password.
+        why: String,
+    },
+    /// The registry has no such manifest.
+    #[error("manifest unknown: {0}")]
+    ManifestUnknown(String),
+    /// The manifest is not of the type that the index says.
+    #[error("manifest {digest} comes as `{actual}`, its descriptor says `{expected}`")]
+    MediaType {
+        /// The manifest.
+        digest: Digest,
+        /// What the descriptor says.
+        expected: String,
+        /// What the registry says.
+        actual: String,
+    },
+    /// The registry has no such repository.
+    #[error("repository unknown: {0}")]
+    NameUnknown(String),
+    /// A web page where a manifest should be.
+    #[error("`{host}` answers with a web page, not with a manifest")]
+    NotARegistry {
+        /// Whom.
+        host: String,
+    },
+    /// A server that should speak TLS does not.
+    #[error("`{host}` speaks plain HTTP, not HTTPS")]
+    PlainHttp {
+        /// Host and port.
+        host: String,
+    },
+    /// A proxy variable that this program cannot follow. The value may hold a password and is not shown.
+    #[error("use the proxy in {variable}: {why}")]
+    Proxy {
+        /// The variable.
+        variable: &'static str,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// Another part of a blob than the one asked for.
+    #[error("`{host}` sends another part of {digest} than was asked for")]
+    Range {
+        /// Whom.
+        host: String,
+        /// The blob.
+        digest: Digest,
+    },
+    /// The content is longer or shorter than its descriptor says.
+    #[error("{digest} has {actual} bytes, its descriptor says {expected}")]
+    Size {
+        /// The blob or manifest.
+        digest: Digest,
+        /// What the descriptor says, in bytes.
+        expected: u64,
+        /// What the registry says or has sent, in bytes.
+        actual: u64,
+    },
+    /// The registry answered with an error that has no meaning of its own here.
+    #[error("{what} from `{host}`: {status}{}", detail_words(.detail))]
+    Status {
+        /// What was asked for.
+        what: &'static str,
+        /// Whom.
+        host: String,
+        /// The HTTP status.
+        status: u16,
+        /// What the registry says in its own words.
+        detail: String,
+        /// The pause that it asks for.
+        wait: Option<Duration>,
+    },
+    /// Nothing came, or not enough, for too long.
+    #[error("`{host}` does not answer: no {what} within {} s{}", .after.as_secs_f32(), through(.proxy))]
+    Timeout {
+        /// What did not come: bytes, or the whole of a document.
+        what: &'static str,
+        /// Host and port.
+        host: String,
+        /// The time waited.
+        after: Duration,
+        /// The proxy in between, if one is set.
+        proxy: Option<String>,
+    },
+    /// The host's certificate is not good, or ours is not to it, or TLS fails in another way.
+    #[error("set up TLS with `{host}`")]
+    Tls {
+        /// Host and port.
+        host: String,
+        /// Why.
+        #[source]
+        source: Cause,
+    },
+    /// The token service's answer cannot be used.
+    #[error("get a token for `{host}`: {why}")]
+    Token {
+        /// The registry.
+        host: String,
+        /// What is wrong with the answer. It never repeats the answer.
+        why: &'static str,
+    },
+    /// The registry wants this program to wait.
+    #[error("too many requests to `{host}`{}", detail_words(.limit))]
+    TooManyRequests {
+        /// The registry.
+        host: String,
+        /// What the registry says its limit is.
+        limit: String,
+        /// The pause that it asks for, or the time after which its limit starts anew.
+        wait: Option<Duration>,
+        /// Whether credentials were sent, and whose.
+        sent: Sent,
+    },
+    /// The connection broke.
+    #[error("read from `{host}`{}", through(.proxy))]
+    Transfer {
+        /// Host and port.
+        host: String,
+        /// The proxy in between, if one is set.
+        proxy: Option<String>,
+        /// How.
+        #[source]
+        source: Cause,
+    },
+    /// A body ended early, again and again.
+    #[error("`{host}` breaks off {digest} after {actual} of {expected} bytes")]
+    Truncated {
+        /// Whom.
+        host: String,
+        /// The blob.
+        digest: Digest,
+        /// The bytes that should have come.
+        expected: u64,
+        /// The bytes that have.
+        actual: u64,
+    },
+    /// The registry does not let this user do it.
+    #[error("access to `{object}` needs a login: {}{}", .sent.in_words(), detail_words(.detail))]
+    Unauthorized {
+        /// What was asked for.
+        object: String,
+        /// The registry.
+        host: String,
+        /// Whether credentials were sent, and whose.
+        sent: Sent,
+        /// What the registry says in its own words.
+        detail: String,
+    },
+    /// The certificate of a host was signed by somebody whom this machine does not trust.
+    #[error(
+        "verify the certificate of `{host}`: it is signed by {issuer}, whom this machine does not trust"
+    )]
+    UnknownIssuer {
+        /// Host and port.
+        host: String,
+        /// Who signed it.
+        issuer: Issuer,
+    },
+}
+
+impl Error {
+    /// The error that a [`super::Blob`] raised while it was read, or one that says so.
+    pub fn from_read(error: io::Error, digest: &Digest) -> Self {
+        match error.downcast::<Self>() {
+            Ok(own) => own,
+            Err(error) => {
+                let source = Cause(error.into());
+                Self::Transfer { host: digest.to_string(), proxy: None, source }
+            }
+        }
+    }
+
+    /// What the user can do about it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::ManifestUnknown(_) | Self::NameUnknown(_) => {
+                "is the name right? The registry has no image of this name and tag".to_owned()
+            }
+            Self::Unauthorized { sent: Sent::Credentials(from), .. } => {
+                format!("the registry refuses the user name or password in {from}")
+            }
+            Self::Unauthorized { host, sent: Sent::Nothing, .. } => format!(
+                "the image does not exist, or needs credentials: `docker login {host}` or `podman login {host}` stores them"
+            ),
+            Self::Denied { sent: Sent::Credentials(from), .. } => {
+                format!("the user whose credentials are in {from} may not read it")
+            }
+            Self::Denied { sent: Sent::Nothing, .. } => {
+                "the image does not exist, or is not for everybody: put credentials in ~/.docker/config.json".to_owned()
+            }
+            Self::UnknownIssuer { host, .. } => format!(
+                "if you trust it, put its CA certificate in /etc/containers/certs.d/{host}/ca.crt or name it in SSL_CERT_FILE"
+            ),
+            Self::PlainHttp { host } => {
+                format!("a registry without TLS needs --plain-http {host}")
+            }
+            Self::Connect { proxy: Some(_), .. } | Self::Timeout { proxy: Some(_), .. } => {
+                "the proxy comes from HTTPS_PROXY, HTTP_PROXY or ALL_PROXY; NO_PROXY names hosts to reach without it"
+                    .to_owned()
+            }
+            Self::Connect { .. } => "is the registry running and the name right?".to_owned(),
+            Self::NotARegistry { .. } => {
+                "is the name right? Networks that want a login first answer like this, too".to_owned()
+            }
+            Self::TooManyRequests { sent: Sent::Nothing, .. } => {
+                "wait, or log in: registries allow more to those they know".to_owned()
+            }
+            Self::TooManyRequests { .. } => "wait, and try again".to_owned(),
+            Self::DigestMismatch { .. } => {
+                "the registry or something on the way changed the bytes; nothing was stored".to_owned()
+            }
+            _ => return None,
+        })
+    }
+
+    /// Whether the same request may go well a little later.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            Self::Status { status, .. } => matches!(status, 408 | 500 | 502 | 503 | 504),
+            Self::TooManyRequests { .. } | Self::Timeout { .. } | Self::Transfer { .. } => true,
+            Self::Truncated { .. } => true,
+            Self::Connect { source, .. } => source.is_hang_up(),
+            _ => false,
+        }
+    }
+
+    /// The pause that the registry asks for.
+    pub(super) fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::Status { wait, .. } | Self::TooManyRequests { wait, .. } => *wait,
+            _ => None,
+        }
+    }
+}
+
+/// What was said about who asks.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Sent {
+    /// Credentials from this file or helper.
+    Credentials(String),
+    /// Nothing.
+    Nothing,
+}
+
+impl Sent {
+    fn in_words(&self) -> &'static str {
+        match self {
+            Self::Credentials(_) => "credentials were sent and refused",
+            Self::Nothing => "none are stored for this registry",
+        }
+    }
+}
+
+/// Who signed a certificate.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Issuer {
+    /// The certificate's own subject.
+    Itself,
+    /// A name from the certificate.
+    Named(String),
+    /// Somebody whom it names in no form that is understood.
+    Unknown,
+}
+
+impl fmt::Display for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Itself => f.write_str("itself"),
+            Self::Named(name) => write!(f, "`{name}`"),
+            Self::Unknown => f.write_str("somebody"),
+        }
+    }
+}
+
+/// An error of the HTTP library. What it shows is the innermost cause, the one that tells something.
+pub struct Cause(Box<dyn StdError + Send + Sync>);
+
+impl Cause {
+    /// Takes the address out, which may hold a signature.
+    pub(super) fn new(error: reqwest::Error) -> Self {
+        Self(error.without_url().into())
+    }
+
+    /// The cause in the I/O error that reading a body gave.
+    pub(super) fn of_body(error: io::Error) -> Self {
+        match error.downcast::<reqwest::Error>() {
+            Ok(error) => Self::new(error),
+            Err(error) => Self(error.into()),
+        }
+    }
+
+    pub(super) fn is_connect(&self) -> bool {
+        find::<reqwest::Error>(&*self.0).is_some_and(reqwest::Error::is_connect)
+    }
+
+    pub(super) fn is_timeout(&self) -> bool {
+        find::<reqwest::Error>(&*self.0).is_some_and(reqwest::Error::is_timeout)
+    }
+
+    pub(super) fn is_refused(&self) -> bool {
+        self.io().is_some_and(|kind| kind == io::ErrorKind::ConnectionRefused)
+    }
+
+    /// Whether the other side ended the connection while it was made.
+    pub(super) fn is_hang_up(&self) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+        self.io().is_some_and(|kind| matches!(kind, BrokenPipe | ConnectionReset | UnexpectedEof))
+    }
+
+    fn io(&self) -> Option<io::ErrorKind> {
+        find::<io::Error>(&*self.0).map(io::Error::kind)
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut innermost: &(dyn StdError + 'static) = &*self.0;
+        while let Some(inner) = next(innermost) {
+            innermost = inner;
+        }
+        match innermost.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+            Some(errno) => f.write_str(&nix::errno::Errno::from_raw(errno).desc().to_lowercase()),
+            None => fmt::Display::fmt(innermost, f),
+        }
+    }
+}
+
+impl fmt::Debug for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cause({self})")
+    }
+}
+
+impl StdError for Cause {}
+
+/// The error behind `error`, also where an I/O error hides it.
+fn next<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    match error.downcast_ref::<io::Error>() {
+        Some(io) => io.get_ref().map(|inner| inner as _),
+        None => error.source(),
+    }
+}
+
+/// The first cause of the type `T`.
+pub(super) fn find<'a, T: StdError + 'static>(
+    error: &'a (dyn StdError + 'static),
+) -> Option<&'a T> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref::<T>() {
+            return Some(found);
+        }
+        cause = next(error);
+    }
+    None
+}
+
+/// What a registry says about an error (distribution-spec, "Error Codes").
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    pub(super) code: String,
+    pub(super) detail: String,
+}
+
+/// Reads an error body: the first error in it, or its first line.
+pub(super) fn said(body: &[u8]) -> Said {
+    #[derive(Deserialize)]
+    struct Body {
+        errors: Vec<Item>,
+    }
+    #[derive(Deserialize)]
+    struct Item {
+        #[serde(default)]
+        code: String,
+        #[serde(default)]
+        message: String,
+    }
+    match serde_json::from_slice::<Body>(body) {
+        Ok(Body { errors }) => match errors.into_iter().next() {
+            Some(Item { code, message }) => {
+                Said { detail: printable(if message.is_empty() { &code } else { &message }), code }
+            }
+            None => Said::default(),
+        },
+        Err(_) => {
+            let text = String::from_utf8_lossy(body);
+            let first = text.trim_start().lines().next().unwrap_or_default();
+            // Markup says nothing to a person at a terminal.
+            let detail = if first.starts_with('<') { String::new() } else { printable(first) };
+            Said { code: String::new(), detail }
+        }
+    }
+}
+
+/// An address as it may be shown: without the query, in which CDNs put signatures, and without a user.
+pub(super) fn shown(url: &Url) -> String {
+    printable(&format!("{}://{}{}", url.scheme(), host_and_port(url), url.path()))
+}
+
+/// `host`, or `host:port` where the port is not the scheme's own.
+pub(super) fn host_and_port(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+/// Foreign text as it may go to a terminal: bounded, and free of control characters.
+pub(super) fn printable(text: &str) -> String {
+    let tame = |c: char| if c.is_control() { ' ' } else { c };
+    let text: String = text.chars().map(tame).take(MAX_SHOWN).collect();
+    text.trim().to_owned()
+}
+
+fn through(proxy: &Option<String>) -> String {
+    proxy.as_ref().map(|proxy| format!(" through proxy `{proxy}`")).unwrap_or_default()
+}
+
+fn detail_words(detail: &str) -> String {
+    if detail.is_empty() { String::new() } else { format!(": {detail}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_lose_their_secrets() {
+        let url = "https://user:pw@cdn.example:1/blob?Signature=abc#f".parse().unwrap();
+        assert_eq!(shown(&url), "https://cdn.example:1/blob");
+    }
+
+    #[test]
+    fn foreign_words_are_tamed() {
+        assert_eq!(printable(" a\x1b[31mb\nc\u{9b}d "), "a [31mb c d");
+        assert!(printable(&"x".repeat(5000)).len() <= MAX_SHOWN);
+        assert_eq!(said(b"<html>\n<b>no</b>").detail, "");
+        assert_eq!(said(b"just words\nand more").detail, "just words");
+        assert_eq!(said(br#"{"errors":[{"code":"DENIED"}]}"#).detail, "DENIED");
+        assert_eq!(said(br#"{"errors":[]}"#).detail, "");
+        assert_eq!(said(b"").detail, "");
+    }
+}
