@@ -4,5 +4,6 @@
 
 pub mod oci;
 pub mod registry;
+pub mod store;
 #[allow(unsafe_code)]
 pub mod sys;

@@ -1,0 +1,204 @@
+//! Staging: where an image is put together, unseen, until all of it is right.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::syncfs;
+
+use super::error::{At as _, Error};
+use super::{Store, open_folder};
+use crate::oci::descriptor::Descriptor;
+use crate::oci::digest::{Digest, ImageId};
+use crate::sys::random::getrandom;
+use crate::sys::remove_tree::remove_tree;
+
+/// A folder of its own under `tmp/`, locked while its owner lives and removed when dropped.
+#[derive(Debug)]
+pub struct Staging {
+    path: PathBuf,
+    _lock: Flock<OwnedFd>,
+}
+
+/// A new image, staged and verified, ready to be seen.
+#[derive(Debug)]
+pub struct Publication<'a> {
+    /// The image's name, in the familiar form.
+    pub name: &'a str,
+    /// The name as a file name.
+    pub file_name: &'a str,
+    /// The image's manifest.
+    pub image: &'a Descriptor,
+    /// The digest of its configuration.
+    pub id: &'a ImageId,
+    /// Everything that the image consists of: its manifest, its configuration and its layers, staged or in the store.
+    pub blobs: &'a [Digest],
+    /// The name of the staged tree, unless the store has the tree.
+    pub tree: Option<&'a str>,
+}
+
+impl Store {
+    /// A new staging folder. What earlier owners left behind when they were killed is swept on the way.
+    pub fn stage(&self) -> Result<Staging, Error> {
+        self.sweep()?;
+        let folder = self.root.join("tmp");
+        loop {
+            let mut name = [0_u8; 8];
+            getrandom(&mut name).map_err(io::Error::from).at("name a folder in", &folder)?;
+            let path = folder.join(format!("{:016x}", u64::from_ne_bytes(name)));
+            fs::DirBuilder::new().mode(0o700).create(&path).at("create", &path)?;
+            // A sweeper may have seen the folder before it was locked; then it is gone or going, and the next is ours.
+            let Ok(opened) = open_folder(&path) else { continue };
+            let Ok(lock) = Flock::lock(opened, FlockArg::LockExclusiveNonblock) else { continue };
+            if path.is_dir() {
+                return Ok(Staging { path, _lock: lock });
+            }
+        }
+    }
+
+    /// Removes what no living process owns from `tmp/`.
+    fn sweep(&self) -> Result<(), Error> {
+        let folder = self.root.join("tmp");
+        for entry in fs::read_dir(&folder).at("read", &folder)? {
+            let path = entry.at("read", &folder)?.path();
+            let Ok(opened) = open_folder(&path) else { continue };
+            if Flock::lock(opened, FlockArg::LockExclusiveNonblock).is_ok() {
+                delete(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a staged image visible: flush, rename, name; in this order.
+    ///
+    /// # Errors
+    /// [`Error::Vanished`] when a blob that was in the store at the start has been removed since; the image is then
+    /// not published, and pulling again fetches the blob.
+    pub fn publish(&self, staging: &Staging, new: &Publication<'_>) -> Result<(), Error> {
+        if self.sync {
+            let folder = open_folder(&self.root)?;
+            syncfs(folder.as_fd()).map_err(io::Error::from).at("flush", &self.root)?;
+        }
+        let _lock = self.lock()?;
+        for digest in new.blobs {
+            let (from, to) = (staging.blob_path(digest), self.blob_path(digest));
+            match fs::rename(&from, &to) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    if !to.exists() {
+                        return Err(Error::Vanished(digest.clone()));
+                    }
+                }
+                result => result.at("rename", &to)?,
+            }
+        }
+        if let Some(tree) = new.tree {
+            let to = self.tree_path(new.id);
+            match fs::rename(staging.path.join(tree), &to) {
+                // Another process made the same tree meanwhile; it has the same digests behind it.
+                Err(error)
+                    if matches!(error.raw_os_error(), Some(libc::ENOTEMPTY | libc::EEXIST)) => {}
+                result => result.at("rename", &to)?,
+            }
+        } else if !self.has_tree(new.id) {
+            return Err(Error::Vanished(new.id.digest().clone()));
+        }
+        for folder in ["blobs/sha256", "blobs/sha512", "trees"] {
+            self.sync_folder(&self.root.join(folder))?;
+        }
+        self.set_name(staging, new)
+    }
+
+    /// Puts a staged tree in the place of one that is missing.
+    pub fn publish_tree(&self, staging: &Staging, id: &ImageId, tree: &str) -> Result<(), Error> {
+        if self.sync {
+            let folder = open_folder(&self.root)?;
+            syncfs(folder.as_fd()).map_err(io::Error::from).at("flush", &self.root)?;
+        }
+        let to = self.tree_path(id);
+        match fs::rename(staging.path.join(tree), &to) {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTEMPTY | libc::EEXIST)) => {}
+            result => result.at("rename", &to)?,
+        }
+        self.sync_folder(&self.root.join("trees"))
+    }
+}
+
+impl Staging {
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the staged blob of `digest` is or will be.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.path.join(digest.to_string().replace(':', "-"))
+    }
+
+    /// A new, empty file for the blob of `digest`.
+    pub fn create_blob(&self, digest: &Digest) -> Result<fs::File, Error> {
+        self.create_file(&digest.to_string().replace(':', "-"))
+    }
+
+    /// A new, empty file, also readable by the caller.
+    pub fn create_file(&self, name: &str) -> Result<fs::File, Error> {
+        let path = self.path.join(name);
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true).create_new(true).mode(0o600);
+        options.open(&path).at("create", &path)
+    }
+
+    /// Writes a whole small blob and says what its digest is.
+    pub fn write_blob(&self, bytes: &[u8]) -> Result<Digest, Error> {
+        let digest = Digest::sha256(bytes);
+        let path = self.blob_path(&digest);
+        if !path.exists() {
+            let mut file = self.create_blob(&digest)?;
+            io::Write::write_all(&mut file, bytes).at("write", &path)?;
+        }
+        Ok(digest)
+    }
+
+    /// A new, empty folder, opened. It has the mode that a root directory has which no layer describes.
+    pub fn create_folder(&self, name: &str) -> Result<OwnedFd, Error> {
+        let path = self.path.join(name);
+        fs::DirBuilder::new().mode(0o755).create(&path).at("create", &path)?;
+        open_folder(&path)
+    }
+
+    /// Removes a file or folder in here, if it is there.
+    pub fn remove(&self, name: &str) -> Result<(), Error> {
+        delete(&self.path.join(name))
+    }
+
+    /// Moves a file or folder of the store in here; says whether there was one.
+    pub(super) fn take(&self, path: &Path) -> Result<bool, Error> {
+        let Some(name) = path.file_name() else { return Ok(false) };
+        match fs::rename(path, self.path.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            result => result.at("remove", path).map(|()| true),
+        }
+    }
+
+    /// Removes the folder and reports what stands in the way, where dropping it would not.
+    pub fn discard(self) -> Result<(), Error> {
+        delete(&self.path)
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // What cannot be removed now is swept by the next writer.
+        let _ = delete(&self.path);
+    }
+}
+
+fn delete(path: &Path) -> Result<(), Error> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    let parent = open_folder(parent)?;
+    remove_tree(parent.as_fd(), name.as_bytes())
+        .map_err(|source| Error::Remove { path: path.to_owned(), source })
+}
