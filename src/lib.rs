@@ -7,3 +7,4 @@ pub mod registry;
 pub mod store;
 #[allow(unsafe_code)]
 pub mod sys;
+pub mod unpack;

@@ -1,0 +1,274 @@
+//! Making one file, with all that its entry says about it.
+
+use std::io::BufRead;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{
+    FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, futimens, makedev, mknodat,
+    utimensat,
+};
+use nix::sys::time::TimeSpec;
+use nix::sys::uio::pwrite;
+use nix::unistd::{Gid, Uid, fchown, fchownat, ftruncate, symlinkat, write};
+
+use super::error::Error;
+use super::extract::Extractor;
+use super::tar::{Archive, Entry, Extent, Kind, Time, Xattr};
+use super::tree::{NodeId, State};
+use crate::sys::fs::{READ_DIRECTORY, open_beneath};
+use crate::sys::xattr::{fsetxattr, lsetxattrat};
+
+/// Set-user-ID, set-group-ID and sticky bit: not given at creation, because a change of owner takes them away.
+const SPECIAL_BITS: u32 = 0o7000;
+
+/// Whether an extended attribute belongs into an unpacked tree.
+///
+/// What is left out are the notes of file systems and kernels on the machine where the image was made
+/// (`security.selinux`, `security.ima`, …), and above all what would make overlayfs show something else than what was
+/// unpacked (`trusted.overlay.*`, `user.overlay.*`).
+pub(super) fn is_kept(name: &[u8]) -> bool {
+    match name {
+        b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default" => true,
+        _ => name.starts_with(b"user.") && !name.starts_with(b"user.overlay."),
+    }
+}
+
+pub(super) fn time_spec(time: Time) -> TimeSpec {
+    TimeSpec::new(time.seconds, i64::from(time.nanoseconds))
+}
+
+impl Extractor<'_> {
+    pub(super) fn file<R: BufRead>(
+        &mut self,
+        archive: &mut Archive<'_, R>,
+        entry: &Entry,
+        parent: NodeId,
+        name: &[u8],
+        path: &[u8],
+    ) -> Result<(), Error> {
+        let flags =
+            OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let mode = Mode::from_bits_truncate(entry.mode & !SPECIAL_BITS);
+        let file = self
+            .replacing(parent, name, path, "create file", |dir| openat(dir, name, flags, mode))?;
+        match &entry.extents {
+            None => write_all(archive, &file, path)?,
+            Some(extents) => write_extents(archive, &file, extents, entry.size, path)?,
+        }
+        let failed = |action| move |errno| Error::entry(action, path, errno);
+        if self.must_chown(entry) {
+            let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
+            fchown(&file, Some(uid), Some(gid)).map_err(failed("change owner of"))?;
+        }
+        if !self.exact_modes || entry.mode & SPECIAL_BITS != 0 {
+            let mode = Mode::from_bits_truncate(entry.mode);
+            fchmod(&file, mode).map_err(failed("change mode of"))?;
+        }
+        for (name, value) in &entry.xattrs {
+            // After the change of owner, which takes capabilities away.
+            self.xattr(name, path, |name| fsetxattr(file.as_fd(), name, value))?;
+        }
+        let time = time_spec(entry.mtime);
+        futimens(&file, &time, &time).map_err(failed("set times of"))
+    }
+
+    pub(super) fn symlink(
+        &mut self,
+        entry: &Entry,
+        parent: NodeId,
+        name: &[u8],
+        path: &[u8],
+    ) -> Result<(), Error> {
+        let target = entry.link.as_slice();
+        self.replacing(parent, name, path, "create symbolic link", |dir| {
+            symlinkat(target, dir, name)
+        })?;
+        self.finish_unopened(entry, parent, name, path)
+    }
+
+    pub(super) fn special(
+        &mut self,
+        entry: &Entry,
+        parent: NodeId,
+        name: &[u8],
+        path: &[u8],
+    ) -> Result<(), Error> {
+        let (kind, major, minor) = match entry.kind {
+            Kind::Block(major, minor) => (SFlag::S_IFBLK, major, minor),
+            Kind::Character(major, minor) => (SFlag::S_IFCHR, major, minor),
+            _ => (SFlag::S_IFIFO, 0, 0),
+        };
+        let device = makedev(u64::from(major), u64::from(minor));
+        let mode = Mode::from_bits_truncate(entry.mode & !SPECIAL_BITS);
+        self.replacing(parent, name, path, "create device or FIFO", |dir| {
+            mknodat(dir, name, kind, mode, device)
+        })?;
+        self.finish_unopened(entry, parent, name, path)
+    }
+
+    /// Sets the metadata of a file that must not be opened, by its name in the directory that it was just made in.
+    fn finish_unopened(
+        &mut self,
+        entry: &Entry,
+        parent: NodeId,
+        name: &[u8],
+        path: &[u8],
+    ) -> Result<(), Error> {
+        let failed = |action| move |errno| Error::entry(action, path, errno);
+        let dir = self.fd(parent, path)?;
+        if self.must_chown(entry) {
+            let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
+            fchownat(&*dir, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)
+                .map_err(failed("change owner of"))?;
+        }
+        let chmod = !self.exact_modes || entry.mode & SPECIAL_BITS != 0;
+        if chmod && entry.kind != Kind::Symlink {
+            let mode = Mode::from_bits_truncate(entry.mode);
+            fchmodat(&*dir, name, mode, FchmodatFlags::NoFollowSymlink)
+                .map_err(failed("change mode of"))?;
+        }
+        for (xattr, value) in &entry.xattrs {
+            self.xattr(xattr, path, |xattr| lsetxattrat(dir.as_fd(), name, xattr, value))?;
+        }
+        let time = time_spec(entry.mtime);
+        utimensat(&*dir, name, &time, &time, UtimensatFlags::NoFollowSymlink)
+            .map_err(failed("set times of"))
+    }
+
+    fn must_chown(&self, entry: &Entry) -> bool {
+        self.own != Some((entry.uid, entry.gid))
+    }
+
+    /// Sets an extended attribute, if it is one to keep.
+    fn xattr(
+        &mut self,
+        name: &[u8],
+        path: &[u8],
+        set: impl FnOnce(&[u8]) -> nix::Result<()>,
+    ) -> Result<(), Error> {
+        if !is_kept(name) {
+            return Ok(());
+        }
+        match set(name) {
+            Err(Errno::EOPNOTSUPP) if name != b"security.capability" => {
+                self.dropped_xattrs += 1;
+                Ok(())
+            }
+            other => other.map_err(|errno| Error::entry("set extended attribute of", path, errno)),
+        }
+    }
+
+    /// Keeps a directory's extended attributes for the end, in place of those of an earlier entry.
+    pub(super) fn note_xattrs(
+        &mut self,
+        node: NodeId,
+        mut xattrs: Vec<Xattr>,
+    ) -> Result<(), Error> {
+        let size = |xattrs: &[Xattr]| -> u64 {
+            xattrs.iter().map(|(name, value)| (name.len() + value.len()) as u64).sum()
+        };
+        xattrs.retain(|(name, _)| is_kept(name));
+        if !self.directory_xattrs.is_empty()
+            && let Some(old) = self.directory_xattrs.remove(&node)
+        {
+            self.directory_xattr_bytes -= size(&old);
+        }
+        if xattrs.is_empty() {
+            return Ok(());
+        }
+        self.directory_xattr_bytes += size(&xattrs);
+        let maximum = self.limits.directory_xattrs;
+        if self.directory_xattr_bytes > maximum {
+            let what = "bytes of extended attributes of directories";
+            return Err(Error::Limit { what, maximum });
+        }
+        self.directory_xattrs.insert(node, xattrs);
+        Ok(())
+    }
+
+    /// Gives all directories their metadata, now that nothing is created in them any more. Children come before their
+    /// parents, which they might not be reachable through afterwards.
+    pub(super) fn finish(&mut self) -> Result<(), Error> {
+        for node in self.tree.live().into_iter().rev() {
+            if self.tree.state(node) != State::Ghost {
+                let path = self.tree.path(node);
+                let dir = self.fd(self.tree.parent(node), &path)?;
+                let fd = open_beneath(dir.as_fd(), self.tree.name(node), READ_DIRECTORY)
+                    .map_err(|errno| Error::entry("open directory", &path, errno))?;
+                self.finish_directory(node, fd.as_fd(), &path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish_directory(
+        &mut self,
+        node: NodeId,
+        fd: BorrowedFd<'_>,
+        path: &[u8],
+    ) -> Result<(), Error> {
+        let failed = |action| move |errno| Error::entry(action, path, errno);
+        let metadata = self.tree.metadata(node);
+        if self.own != Some((metadata.uid, metadata.gid)) {
+            let (uid, gid) = (Uid::from_raw(metadata.uid), Gid::from_raw(metadata.gid));
+            fchown(fd, Some(uid), Some(gid)).map_err(failed("change owner of"))?;
+        }
+        let mode = Mode::from_bits_truncate(metadata.mode);
+        fchmod(fd, mode).map_err(failed("change mode of"))?;
+        for (name, value) in self.directory_xattrs.remove(&node).unwrap_or_default() {
+            self.xattr(&name, path, |name| fsetxattr(fd, name, &value))?;
+        }
+        let time = time_spec(metadata.mtime);
+        futimens(fd, &time, &time).map_err(failed("set times of"))
+    }
+}
+
+/// Writes the present entry's data, straight from the buffer into which it was decompressed.
+fn write_all<R: BufRead>(
+    archive: &mut Archive<'_, R>,
+    file: &OwnedFd,
+    path: &[u8],
+) -> Result<(), Error> {
+    loop {
+        let data = archive.data()?;
+        if data.is_empty() {
+            return Ok(());
+        }
+        match write(file, data) {
+            Ok(count) => archive.consume(count),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(Error::entry("write file", path, errno)),
+        }
+    }
+}
+
+/// Writes the data of a sparse file where it belongs, leaving holes between.
+fn write_extents<R: BufRead>(
+    archive: &mut Archive<'_, R>,
+    file: &OwnedFd,
+    extents: &[Extent],
+    size: u64,
+    path: &[u8],
+) -> Result<(), Error> {
+    let failed = |errno| Error::entry("write file", path, errno);
+    let signed = |offset: u64| i64::try_from(offset).map_err(|_| failed(Errno::EFBIG));
+    for extent in extents {
+        let (mut offset, mut length) = (extent.offset, extent.length);
+        while length > 0 {
+            let data = archive.data()?;
+            let most = data.len().min(usize::try_from(length).unwrap_or(usize::MAX));
+            match pwrite(file, &data[..most], signed(offset)?) {
+                Ok(count) => {
+                    archive.consume(count);
+                    offset += count as u64;
+                    length -= count as u64;
+                }
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(failed(errno)),
+            }
+        }
+    }
+    ftruncate(file, signed(size)?).map_err(failed)
+}

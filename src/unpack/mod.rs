@@ -1,0 +1,33 @@
+//! Layers: decompress, verify, parse, extract, merge, pack.
+//!
+//! Everything in a layer is hostile. The parser refuses what two readers could understand differently (`tar`); the
+//! extractor never hands a path of the archive to the kernel, but walks component by component on directory
+//! descriptors (`walk`).
+
+mod compression;
+mod create;
+mod descriptors;
+mod error;
+mod extract;
+mod gzip;
+mod layer;
+mod limits;
+mod look;
+mod merge;
+mod pack;
+mod path;
+mod resolve;
+mod stream;
+mod tar;
+mod tree;
+mod walk;
+mod xz;
+
+pub use self::compression::{Compression, decoder};
+pub use self::error::Error;
+pub use self::layer::Layer;
+pub use self::limits::Limits;
+pub use self::look::{diff_id, names};
+pub use self::merge::merge;
+pub use self::pack::pack;
+pub use self::stream::{extract, unpack_layer};

@@ -1,0 +1,304 @@
+//! From directory to archive: the layer that a tree would be.
+//!
+//! The archive is the same for the same tree: names in order, owners as numbers, no times but those of the last change.
+//! It is POSIX pax, with records only where a header has no room.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, readlinkat};
+use nix::sys::stat::{FileStat, SFlag, fstat, major, minor};
+use tar::{Builder, EntryType, Header};
+
+use super::create::is_kept;
+use super::error::Error;
+use super::path::{Target, target};
+use crate::sys::fs::{DirReader, READ_DIRECTORY, open_beneath, open_on_mount};
+use crate::sys::xattr::{fgetxattr, flistxattr};
+
+/// The longest name that fits a header without a prefix, in bytes.
+const NAME: usize = 100;
+
+/// Writes the tree below `dir` as an uncompressed layer.
+///
+/// Other file systems that are mounted in it are left out, but for the directories that they are mounted on, and so are
+/// sockets. Symbolic links are never followed.
+///
+/// # Errors
+/// [`Error::Write`] if `out` fails; [`Error::Name`] for a file whose name would make a whiteout of it; otherwise what
+/// the file system reports, or that a file became shorter while it was read.
+pub fn pack(dir: BorrowedFd<'_>, out: &mut dyn Write) -> Result<(), Error> {
+    let mut packer = Packer { root: dir, tar: Builder::new(out), links: HashMap::new() };
+    let mut paths = vec![Vec::new()];
+    while let Some(path) = paths.pop() {
+        if packer.entry(&path)? {
+            // Backwards, because the last one is the next.
+            for name in packer.list(&path)?.into_iter().rev() {
+                let slash: &[u8] = if path.is_empty() { b"" } else { b"/" };
+                paths.push([&path[..], slash, &name].concat());
+            }
+        }
+    }
+    packer.tar.finish().map_err(Error::Write)
+}
+
+struct Packer<'a> {
+    root: BorrowedFd<'a>,
+    tar: Builder<&'a mut dyn Write>,
+    /// The first name of each file that has several, by device and inode.
+    links: HashMap<(u64, u64), Vec<u8>>,
+}
+
+impl Packer<'_> {
+    /// Writes one entry; returns whether it is a directory to go into.
+    fn entry(&mut self, path: &[u8]) -> Result<bool, Error> {
+        if !matches!(target(path)?, Target::File { .. } | Target::Root) {
+            return Err(Error::name(path, "as a layer's entry it would be a whiteout"));
+        }
+        let failed = |errno| Error::entry("read", path, errno);
+        let look = OFlag::O_PATH | OFlag::O_NOFOLLOW;
+        let (fd, mounted) = match open_on_mount(self.root, path, look) {
+            Err(Errno::EXDEV) => (open_beneath(self.root, path, look).map_err(failed)?, true),
+            other => (other.map_err(failed)?, false),
+        };
+        let stat = fstat(&fd).map_err(failed)?;
+        let kind = match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
+            SFlag::S_IFDIR => EntryType::Directory,
+            SFlag::S_IFREG => EntryType::Regular,
+            SFlag::S_IFLNK => EntryType::Symlink,
+            SFlag::S_IFCHR => EntryType::Char,
+            SFlag::S_IFBLK => EntryType::Block,
+            SFlag::S_IFIFO => EntryType::Fifo,
+            _ => return Ok(false),
+        };
+        if kind == EntryType::Directory {
+            if mounted {
+                self.write(path, &stat, kind, b"", &[])?;
+                return Ok(false);
+            }
+            let dir = self.open(path, READ_DIRECTORY, &stat)?;
+            let xattrs = xattrs(dir.as_fd()).map_err(failed)?;
+            self.write(path, &stat, kind, b"", &xattrs)?;
+            return Ok(true);
+        }
+        if stat.st_nlink > 1 {
+            if let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino)).cloned() {
+                self.write(path, &stat, EntryType::Link, &first, &[])?;
+                return Ok(false);
+            }
+            self.links.insert((stat.st_dev, stat.st_ino), path.to_vec());
+        }
+        match kind {
+            EntryType::Regular => self.file(path, &stat)?,
+            EntryType::Symlink => {
+                let link = readlinkat(&fd, "").map_err(failed)?.into_vec();
+                self.write(path, &stat, kind, &link, &[])?;
+            }
+            _ => self.write(path, &stat, kind, b"", &[])?,
+        }
+        Ok(false)
+    }
+
+    fn file(&mut self, path: &[u8], stat: &FileStat) -> Result<(), Error> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        let fd = self.open(path, flags, stat)?;
+        let xattrs = xattrs(fd.as_fd()).map_err(|errno| Error::entry("read", path, errno))?;
+        let stat = fstat(&fd).map_err(|errno| Error::entry("read", path, errno))?;
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        let mut data = Exactly { file: File::from(fd), left: size, error: None };
+        let header = self.extended(path, &stat, EntryType::Regular, b"", &xattrs)?;
+        let result = self.tar.append(&header, &mut data);
+        if let Some(source) = data.error {
+            return Err(Error::Entry { action: "read", path: super::error::shown(path), source });
+        }
+        result.map_err(Error::Write)
+    }
+
+    /// Opens what was looked at before, and nothing that has taken its place since.
+    fn open(&self, path: &[u8], flags: OFlag, stat: &FileStat) -> Result<OwnedFd, Error> {
+        let failed = |errno| Error::entry("open", path, errno);
+        let fd = open_beneath(self.root, path, flags).map_err(failed)?;
+        let now = fstat(&fd).map_err(failed)?;
+        let same = (now.st_dev, now.st_ino) == (stat.st_dev, stat.st_ino);
+        if same { Ok(fd) } else { Err(failed(Errno::ESTALE)) }
+    }
+
+    fn list(&self, path: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
+        let failed = |errno| Error::entry("list", path, errno);
+        let dir = open_on_mount(self.root, path, READ_DIRECTORY).map_err(failed)?;
+        let mut reader = DirReader::new(dir);
+        let mut names = Vec::new();
+        while let Some((name, _)) = reader.next_entry().map_err(failed)? {
+            names.push(name.to_vec());
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn write(
+        &mut self,
+        path: &[u8],
+        stat: &FileStat,
+        kind: EntryType,
+        link: &[u8],
+        xattrs: &[(Vec<u8>, Vec<u8>)],
+    ) -> Result<(), Error> {
+        let header = self.extended(path, stat, kind, link, xattrs)?;
+        self.tar.append(&header, io::empty()).map_err(Error::Write)
+    }
+
+    /// Makes the header, and writes the extension header that it needs, if it needs one.
+    fn extended(
+        &mut self,
+        path: &[u8],
+        stat: &FileStat,
+        kind: EntryType,
+        link: &[u8],
+        xattrs: &[(Vec<u8>, Vec<u8>)],
+    ) -> Result<Header, Error> {
+        let mut header = Header::new_ustar();
+        header.set_entry_type(kind);
+        header.set_mode(stat.st_mode & 0o7777);
+        header.set_uid(u64::from(stat.st_uid));
+        header.set_gid(u64::from(stat.st_gid));
+        header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or(0));
+        let size = if kind == EntryType::Regular { stat.st_size } else { 0 };
+        header.set_size(u64::try_from(size).unwrap_or(0));
+        if matches!(kind, EntryType::Char | EntryType::Block) {
+            // ustar headers always have room for these.
+            let narrow = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+            header.set_device_major(narrow(major(stat.st_rdev))).map_err(Error::Write)?;
+            header.set_device_minor(narrow(minor(stat.st_rdev))).map_err(Error::Write)?;
+        }
+        let name = match (path, kind) {
+            (b"", _) => b"./".to_vec(),
+            (_, EntryType::Directory) => [path, b"/"].concat(),
+            _ => path.to_vec(),
+        };
+        let mut records = Vec::new();
+        let old = header.as_old_mut();
+        for (field, text, keyword) in
+            [(&mut old.name, &name[..], "path"), (&mut old.linkname, link, "linkpath")]
+        {
+            let room = text.len().min(NAME);
+            field[..room].copy_from_slice(&text[..room]);
+            if text.len() > NAME {
+                record(&mut records, keyword.as_bytes(), text);
+            }
+        }
+        if stat.st_mtime_nsec != 0 || stat.st_mtime < 0 {
+            let time = decimal_time(stat.st_mtime, stat.st_mtime_nsec);
+            record(&mut records, b"mtime", time.as_bytes());
+        }
+        for (xattr, value) in xattrs {
+            record(&mut records, &[b"SCHILY.xattr.", &xattr[..]].concat(), value);
+        }
+        if !records.is_empty() {
+            let mut extension = Header::new_ustar();
+            extension.set_entry_type(EntryType::XHeader);
+            extension.as_old_mut().name[..11].copy_from_slice(b"PaxHeader/x");
+            extension.set_mode(0o644);
+            extension.set_size(records.len() as u64);
+            extension.set_cksum();
+            self.tar.append(&extension, &records[..]).map_err(Error::Write)?;
+        }
+        header.set_cksum();
+        Ok(header)
+    }
+}
+
+/// Those extended attributes of an open file that belong into a layer, in the order of their names.
+fn xattrs(fd: BorrowedFd<'_>) -> nix::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut names = match flistxattr(fd) {
+        Err(Errno::EOPNOTSUPP) => Vec::new(),
+        other => other?,
+    };
+    // A name with `=` in it cannot be told from its value in a record.
+    names.retain(|name| is_kept(name) && !name.contains(&b'='));
+    names.sort();
+    names.into_iter().map(|name| fgetxattr(fd, &name).map(|value| (name, value))).collect()
+}
+
+/// Appends `LENGTH KEYWORD=VALUE\n`, where LENGTH counts its own digits.
+fn record(records: &mut Vec<u8>, keyword: &[u8], value: &[u8]) {
+    let rest = keyword.len() + value.len() + 3;
+    let mut length = rest;
+    while length != rest + length.to_string().len() {
+        length = rest + length.to_string().len();
+    }
+    records.extend_from_slice(length.to_string().as_bytes());
+    for part in [b" ", keyword, b"=", value, b"\n"] {
+        records.extend_from_slice(part);
+    }
+}
+
+/// Seconds with a fraction, where the kernel counts nanoseconds forward from the second before.
+fn decimal_time(seconds: i64, nanoseconds: i64) -> String {
+    match (seconds, nanoseconds) {
+        (seconds, 0) => seconds.to_string(),
+        (0.., _) => format!("{seconds}.{nanoseconds:09}"),
+        _ => format!("-{}.{:09}", -(seconds + 1), 1_000_000_000 - nanoseconds),
+    }
+}
+
+/// A file that is read for exactly as many bytes as its header says.
+struct Exactly {
+    file: File,
+    left: u64,
+    error: Option<io::Error>,
+}
+
+impl Read for Exactly {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let most = buf.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        if most == 0 {
+            return Ok(0);
+        }
+        let result = match self.file.read(&mut buf[..most]) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
+            other => other,
+        };
+        match result {
+            Ok(count) => {
+                self.left -= count as u64;
+                Ok(count)
+            }
+            Err(error) => {
+                // Remembered here, because the writer's errors come back from the same call.
+                let kind = error.kind();
+                self.error = Some(error);
+                Err(kind.into())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        assert_eq!(decimal_time(5, 0), "5");
+        assert_eq!(decimal_time(5, 1), "5.000000001");
+        assert_eq!(decimal_time(-2, 500_000_000), "-1.500000000");
+        assert_eq!(decimal_time(-1, 500_000_000), "-0.500000000");
+        assert_eq!(decimal_time(-3, 0), "-3");
+    }
+
+    #[test]
+    fn a_record_counts_its_own_length() {
+        for (value, expected) in
+            [("x", "6 k=x\n".to_owned()), (&"x".repeat(95), format!("102 k={}\n", "x".repeat(95)))]
+        {
+            let mut records = Vec::new();
+            record(&mut records, b"k", value.as_bytes());
+            assert_eq!(String::from_utf8(records).unwrap(), expected);
+        }
+    }
+}

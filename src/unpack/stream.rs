@@ -1,0 +1,209 @@
+//! Reading ahead: decompressing, hashing and extracting at the same time, on buffers that go round.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread::{self, ScopedJoinHandle};
+
+use super::compression::{Compression, decoder, decoder_of_digested};
+use super::error::Error;
+use super::extract::extract_archive;
+use super::layer::Layer;
+use super::limits::Limits;
+use crate::oci::digest::{Algorithm, DiffId, Hasher};
+
+/// The size of a buffer, in bytes: small enough to stay in a core's cache between its writer and its readers.
+const CHUNK: usize = 256 << 10;
+/// How many buffers there are, for all stages together.
+const CHUNKS: usize = 8;
+
+/// A stretch of the uncompressed layer; or how reading it failed.
+type Chunk = io::Result<Arc<Buffer>>;
+
+/// A buffer that goes back to be filled again when its last reader lets go of it.
+struct Buffer {
+    bytes: Vec<u8>,
+    home: Sender<Vec<u8>>,
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // Nobody wants it after the stream's end.
+        let _ = self.home.send(std::mem::take(&mut self.bytes));
+    }
+}
+
+/// Reads `tar`, an uncompressed archive, to its very end, and extracts it into `dest`.
+///
+/// `dest` must be an empty directory to which nobody else has access; it becomes the root of the layer's tree. After an
+/// error it holds part of the layer and is to be removed.
+///
+/// # Errors
+/// [`Error`]; nothing in the archive makes this panic or touch anything outside `dest`.
+pub fn extract(
+    tar: impl Read + Send,
+    dest: BorrowedFd<'_>,
+    limits: &Limits,
+) -> Result<Layer, Error> {
+    thread::scope(|scope| {
+        let reader = BufReader::with_capacity(CHUNK, tar);
+        join(spawn(scope, || extract_archive(reader, dest, limits))?)
+    })
+}
+
+/// Decompresses a layer, extracts it into `dest` as [`extract`] does, and computes its DiffID.
+///
+/// The stream is read to its very end before the DiffID is judged. Without a `diff_id` to compare with, an archive that
+/// lacks the end-of-archive marker is an error, because it may have been cut off.
+///
+/// # Errors
+/// [`Error`]. What `compressed` itself reports comes back as the source of [`Error::Read`].
+pub fn unpack_layer(
+    compressed: impl Read + Send,
+    compression: Compression,
+    diff_id: Option<&DiffId>,
+    dest: BorrowedFd<'_>,
+    limits: &Limits,
+) -> Result<(Layer, DiffId), Error> {
+    let algorithm = diff_id.map_or(Algorithm::Sha256, |diff_id| diff_id.digest().algorithm());
+    let reader = match diff_id {
+        Some(_) => decoder_of_digested(compression, compressed),
+        None => decoder(compression, compressed),
+    };
+    let reader = reader.map_err(Error::Read)?;
+    let (layer, actual) = thread::scope(|scope| {
+        let (to_hasher, hasher_input) = sync_channel(CHUNKS);
+        let (to_extractor, extractor_input) = sync_channel(CHUNKS);
+        let hashing = spawn(scope, move || hash(algorithm, &hasher_input))?;
+        let extracting = spawn(scope, move || {
+            let chunks = ChunkReader { input: extractor_input, chunk: None, position: 0 };
+            extract_archive(chunks, dest, limits)
+        })?;
+        decompress(reader, &to_hasher, &to_extractor);
+        drop((to_hasher, to_extractor));
+        let layer = join(extracting)?;
+        Ok((layer, DiffId::new(join(hashing).finish())))
+    })?;
+    match diff_id {
+        Some(expected) if *expected != actual => {
+            return Err(Error::DiffId { expected: expected.clone(), actual });
+        }
+        None if !layer.end_marker() => {
+            let problem = "archive ends without an end-of-archive marker";
+            return Err(Error::Malformed { offset: 0, problem });
+        }
+        _ => {}
+    }
+    Ok((layer, actual))
+}
+
+fn spawn<'scope, T: Send + 'scope>(
+    scope: &'scope thread::Scope<'scope, '_>,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>, Error> {
+    thread::Builder::new().spawn_scoped(scope, work).map_err(Error::Thread)
+}
+
+fn join<T>(handle: ScopedJoinHandle<'_, T>) -> T {
+    handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Fills buffers until the stream ends, fails, or nobody wants them any more.
+fn decompress(
+    mut reader: impl Read,
+    to_hasher: &SyncSender<Arc<Buffer>>,
+    to_extractor: &SyncSender<Chunk>,
+) {
+    let (home, recycled) = channel();
+    let mut fresh = CHUNKS;
+    loop {
+        let mut bytes = match recycled.try_recv() {
+            Ok(bytes) => bytes,
+            Err(_) if fresh > 0 => {
+                fresh -= 1;
+                vec![0; CHUNK]
+            }
+            Err(_) => match recycled.recv() {
+                Ok(bytes) => bytes,
+                Err(_) => return,
+            },
+        };
+        bytes.resize(CHUNK, 0);
+        let (filled, result) = fill(&mut reader, &mut bytes);
+        if filled > 0 {
+            bytes.truncate(filled);
+            let chunk = Arc::new(Buffer { bytes, home: home.clone() });
+            // The hasher only goes away early together with everything else.
+            let _ = to_hasher.send(Arc::clone(&chunk));
+            if to_extractor.send(Ok(chunk)).is_err() {
+                return;
+            }
+        }
+        match result {
+            Ok(()) if filled == CHUNK => {}
+            Ok(()) => return,
+            Err(error) => {
+                // An extractor that is gone has an error of its own to report.
+                let _ = to_extractor.send(Err(error));
+                return;
+            }
+        }
+    }
+}
+
+/// Reads until `buffer` is full or the stream ends or fails; returns how much was read before that.
+fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> (usize, io::Result<()>) {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match reader.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (filled, Err(error)),
+        }
+    }
+    (filled, Ok(()))
+}
+
+fn hash(algorithm: Algorithm, input: &Receiver<Arc<Buffer>>) -> Hasher {
+    let mut hasher = Hasher::new(algorithm);
+    for chunk in input {
+        hasher.update(&chunk.bytes);
+    }
+    hasher
+}
+
+/// The extractor's end of the stream.
+struct ChunkReader {
+    input: Receiver<Chunk>,
+    chunk: Option<Arc<Buffer>>,
+    position: usize,
+}
+
+impl BufRead for ChunkReader {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.chunk.as_ref().is_none_or(|chunk| self.position >= chunk.bytes.len()) {
+            // Let go of before the wait, so that it can be filled again meanwhile.
+            self.chunk = None;
+            self.position = 0;
+            // The sender goes away at the stream's end.
+            self.chunk = self.input.recv().ok().transpose()?;
+        }
+        Ok(self.chunk.as_ref().map_or(&[], |chunk| &chunk.bytes[self.position..]))
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.position += count;
+    }
+}
+
+impl Read for ChunkReader {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let data = self.fill_buf()?;
+        let count = data.len().min(buf.len());
+        buf[..count].copy_from_slice(&data[..count]);
+        self.consume(count);
+        Ok(count)
+    }
+}
