@@ -1,0 +1,237 @@
+//! `pull`: from a reference to an image in the store.
+
+use std::io::Read;
+
+use super::layers::{self, Build, Source};
+use super::{Error, Event, Image, Observer};
+use crate::oci::descriptor::Descriptor;
+use crate::oci::digest::{Digest, ImageId, Mismatch, VerifyReader};
+use crate::oci::image_config::{ImageConfig, MAX_CONFIG};
+use crate::oci::manifest::{Document, Index, Manifest};
+use crate::oci::media_type;
+use crate::oci::platform::Platform;
+use crate::oci::reference::Reference;
+use crate::registry::{Client, RawManifest};
+use crate::store::{
+    ANNOTATION_PULLED, ANNOTATION_SIZE, ANNOTATION_SOURCE, Error as StoreError, Publication, Store,
+};
+
+/// How deeply indexes may be nested.
+pub(super) const MAX_INDEX_DEPTH: usize = 4;
+/// How many manifests are fetched in the search for a platform.
+const MAX_MANIFESTS: usize = 32;
+/// How often a pull starts over because another command removed a blob that it had counted on.
+const MAX_RESTARTS: usize = 3;
+
+/// What a pull is told.
+#[derive(Clone, Debug)]
+pub struct PullOptions {
+    /// What to pull.
+    pub reference: Reference,
+    /// For which platform; this machine's own when `None`.
+    pub platform: Option<Platform>,
+    /// How many layers are fetched and unpacked at a time.
+    pub parallel: usize,
+}
+
+/// What a pull did.
+#[derive(Clone, Debug)]
+pub struct Pulled {
+    /// The digest that the reference stands for at the registry.
+    pub digest: Digest,
+    /// The image's id.
+    pub id: ImageId,
+    /// Whether anything was fetched; otherwise the store had it.
+    pub fresh: bool,
+}
+
+/// Pulls an image: fetches what the store lacks, verifies all of it, unpacks it, and names it last.
+pub fn pull(
+    store: &Store,
+    client: &Client,
+    options: &PullOptions,
+    observer: &dyn Observer,
+) -> Result<Pulled, Error> {
+    let mut restarts = 0;
+    loop {
+        match (Pull { store, client, options, observer }).run() {
+            Err(Error::Store(StoreError::Vanished(_))) if restarts < MAX_RESTARTS => restarts += 1,
+            result => return result,
+        }
+    }
+}
+
+struct Pull<'a> {
+    store: &'a Store,
+    client: &'a Client,
+    options: &'a PullOptions,
+    observer: &'a dyn Observer,
+}
+
+impl Pull<'_> {
+    fn run(&self) -> Result<Pulled, Error> {
+        let reference = &self.options.reference;
+        if let Some(pulled) = self.up_to_date()? {
+            return Ok(pulled);
+        }
+        let top = self.client.manifest(reference)?;
+        let (raw, manifest) = self.choose(&top)?;
+        layers::check_types(&manifest.layers)?;
+        let config_bytes = self.config(&manifest)?;
+        let config = parse_config(&manifest, &config_bytes)?;
+        if self.platform().rank(&config.platform).is_none() {
+            return Err(Error::NoSuchPlatform {
+                wanted: self.platform().to_string(),
+                offered: config.platform.to_string(),
+            });
+        }
+        let id = ImageId::new(manifest.config.digest.clone());
+        self.observer.event(Event::Layers(&manifest.layers));
+        let staging = self.store.stage()?;
+        let build = Build {
+            store: self.store,
+            staging: &staging,
+            layers: &manifest.layers,
+            diff_ids: &config.rootfs.diff_ids,
+            source: &Remote { client: self.client, reference },
+            observer: self.observer,
+            parallel: self.options.parallel,
+            vouched: true,
+        };
+        let tree = build.tree_of(&id)?;
+        staging.write_blob(&raw.bytes)?;
+        staging.write_blob(&config_bytes)?;
+        let mut image =
+            Descriptor::new(&raw.media_type, raw.digest.clone(), raw.bytes.len() as u64);
+        image.platform = Some(config.platform.clone());
+        image.annotations.insert(ANNOTATION_PULLED.to_owned(), top.digest.to_string());
+        image.annotations.insert(ANNOTATION_SOURCE.to_owned(), reference.to_string());
+        image.annotations.insert(ANNOTATION_SIZE.to_owned(), tree.size.to_string());
+        let mut blobs = vec![raw.digest.clone(), manifest.config.digest.clone()];
+        blobs.extend(manifest.layers.iter().map(|layer| layer.digest.clone()));
+        let (name, file_name) = (&*reference.familiar(), &*reference.file_name());
+        let tree = tree.name;
+        let new = Publication { name, file_name, image: &image, id: &id, blobs: &blobs, tree };
+        self.store.publish(&staging, &new)?;
+        Ok(Pulled { digest: top.digest, id, fresh: true })
+    }
+
+    fn platform(&self) -> Platform {
+        self.options.platform.clone().unwrap_or_else(Platform::host)
+    }
+
+    /// The image in the store, if the registry says that the reference still stands for it and nothing of it is lost.
+    fn up_to_date(&self) -> Result<Option<Pulled>, Error> {
+        let reference = &self.options.reference;
+        let Some(entry) = self.store.named(&reference.familiar())? else { return Ok(None) };
+        let Ok(image) = Image::load(self.store, &entry) else { return Ok(None) };
+        let whole = self.store.has_tree(&image.id)
+            && image.manifest.layers.iter().all(|layer| self.store.has_blob(layer));
+        if !whole || self.platform().rank(&image.config.platform).is_none() {
+            return Ok(None);
+        }
+        match self.client.resolve(reference)? {
+            Some(digest) if digest.to_string() == image.repo_digest() => {
+                Ok(Some(Pulled { digest, id: image.id, fresh: false }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Walks from the top document to the manifest for the platform, best candidates first, each document once.
+    fn choose(&self, top: &RawManifest) -> Result<(RawManifest, Manifest), Error> {
+        let platform = self.platform();
+        let mut visited: Vec<Digest> = vec![top.digest.clone()];
+        let mut pending: Vec<(usize, Descriptor)> = Vec::new();
+        let index = match parse(top)? {
+            Document::Manifest(manifest) => return Ok((top.clone(), manifest)),
+            Document::Index(index) => index,
+        };
+        let push = |pending: &mut Vec<(usize, Descriptor)>, index: &Index, depth| {
+            pending
+                .extend(index.candidates(&platform).into_iter().rev().cloned().map(|c| (depth, c)));
+        };
+        push(&mut pending, &index, 1);
+        while let Some((depth, candidate)) = pending.pop() {
+            if visited.contains(&candidate.digest) {
+                continue;
+            }
+            if depth > MAX_INDEX_DEPTH || visited.len() >= MAX_MANIFESTS {
+                return Err(Error::TooDeep);
+            }
+            visited.push(candidate.digest.clone());
+            let raw = self.client.manifest_by_digest(&self.options.reference, &candidate)?;
+            match parse(&raw)? {
+                Document::Index(nested) => push(&mut pending, &nested, depth + 1),
+                Document::Manifest(manifest) if candidate.platform.is_some() => {
+                    return Ok((raw, manifest));
+                }
+                // An entry that does not say what it is for: its configuration does.
+                Document::Manifest(manifest) => {
+                    let config = self.config(&manifest)?;
+                    let config = parse_config(&manifest, &config)?;
+                    if platform.rank(&config.platform).is_some() {
+                        return Ok((raw, manifest));
+                    }
+                }
+            }
+        }
+        Err(Error::no_platform(&platform, &index))
+    }
+
+    fn config(&self, manifest: &Manifest) -> Result<Vec<u8>, Error> {
+        let descriptor = &manifest.config;
+        if self.store.has_blob(descriptor)
+            && let Ok(bytes) = self.store.read_blob(descriptor, MAX_CONFIG)
+        {
+            return Ok(bytes);
+        }
+        if !media_type::is_config(&descriptor.media_type) {
+            return Err(Error::LayerType(descriptor.media_type.chars().take(128).collect()));
+        }
+        let too_long =
+            |source| Error::Blob { what: "config", digest: descriptor.digest.clone(), source };
+        if descriptor.size > MAX_CONFIG {
+            return Err(too_long(Mismatch::TooLong { expected: MAX_CONFIG }));
+        }
+        let blob = self.client.blob(&self.options.reference, descriptor, 0)?;
+        let mut bytes = Vec::new();
+        let mut reader = VerifyReader::new(blob, descriptor.digest.clone(), descriptor.size);
+        match reader.read_to_end(&mut bytes) {
+            Ok(_) => Ok(bytes),
+            Err(error) => Err(match Mismatch::of(&error) {
+                Some(mismatch) => too_long(mismatch.clone()),
+                None => crate::registry::Error::from_read(error, &descriptor.digest).into(),
+            }),
+        }
+    }
+}
+
+fn parse(raw: &RawManifest) -> Result<Document, Error> {
+    let parsed = Document::parse(&raw.bytes, Some(&raw.media_type));
+    parsed.map_err(|source| Error::document(&raw.digest, source))
+}
+
+/// Parses the configuration that belongs to `manifest`.
+pub(super) fn parse_config(manifest: &Manifest, bytes: &[u8]) -> Result<ImageConfig, Error> {
+    let digest = &manifest.config.digest;
+    let config: ImageConfig = serde_json::from_slice(bytes)
+        .map_err(|source| Error::Config { digest: digest.clone(), source })?;
+    let (diff_ids, layers) = (config.rootfs.diff_ids.len(), manifest.layers.len());
+    if diff_ids != layers {
+        return Err(Error::LayerCount { diff_ids, layers });
+    }
+    Ok(config)
+}
+
+/// Layers from a registry.
+struct Remote<'a> {
+    client: &'a Client,
+    reference: &'a Reference,
+}
+
+impl Source for Remote<'_> {
+    fn open(&self, layer: &Descriptor) -> Result<Box<dyn Read + Send + '_>, Error> {
+        Ok(Box::new(self.client.blob(self.reference, layer, 0)?))
+    }
+}
