@@ -5,6 +5,7 @@
 pub mod image;
 pub mod oci;
 pub mod registry;
+pub mod runtime;
 pub mod store;
 #[allow(unsafe_code)]
 pub mod sys;

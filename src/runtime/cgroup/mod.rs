@@ -1,0 +1,414 @@
+//! The container's control group: made, filled with limits, joined, removed; version 2 and version 1.
+//!
+//! A version 2 group is there before the process, which is cloned into it. Version 1 groups are joined while the child is
+//! busy mounting; only those controllers are used that a limit needs, as each costs a group to make, join and remove.
+
+mod devices;
+mod settings;
+
+use std::collections::BTreeSet;
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+use super::error::Error;
+use super::host::{CgroupVersion, cgroup_version};
+use super::process::{Bundle, Options};
+use crate::oci::runtime_spec::linux::{DeviceRule, Linux, Resources};
+use settings::Setting;
+
+/// Where control groups are mounted (`file-hierarchy(7)`).
+pub(super) const MOUNT_POINT: &str = "/sys/fs/cgroup";
+/// The version 1 controllers that are used.
+pub(super) const V1_CONTROLLERS: [&str; 8] =
+    ["blkio", "cpu", "cpuset", "devices", "freezer", "hugetlb", "memory", "pids"];
+/// The group that all containers' groups are made in.
+const PARENT: &str = "mydocker";
+/// How long removal waits for the last tasks to be gone, and between looking.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_micros(500);
+
+/// What a container is shown of its groups.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) enum View {
+    #[default]
+    None,
+    V1(Vec<CString>),
+    V2,
+}
+
+/// A container's groups.
+#[derive(Debug)]
+pub(super) struct Cgroup {
+    version: CgroupVersion,
+    /// Relative to a hierarchy.
+    path: PathBuf,
+    settings: Vec<Setting>,
+    devices: Vec<DeviceRule>,
+    /// The version 2 group.
+    directory: Option<OwnedFd>,
+    /// What has been made.
+    made: Vec<PathBuf>,
+}
+
+impl Cgroup {
+    /// Works out what is to be made, and makes nothing.
+    pub(super) fn plan(
+        bundle: &Bundle,
+        linux: Option<&Linux>,
+        options: &Options,
+        user_namespace: bool,
+    ) -> Result<Self, Error> {
+        let empty = Resources::default();
+        let resources = linux.and_then(|linux| linux.resources.as_ref()).unwrap_or(&empty);
+        let version = cgroup_version();
+        let settings = match version {
+            CgroupVersion::V2 => settings::v2(resources)?,
+            CgroupVersion::V1 => settings::v1(resources)?,
+            // Any of the two: what is set cannot be.
+            CgroupVersion::None => settings::v2(resources)?,
+        };
+        // Nothing that a user namespace's root mounts has working device nodes, and it can make none: only the nodes that
+        // it is handed on purpose are worth rules.
+        let handed = linux.is_some_and(|linux| !linux.devices.is_empty());
+        let devices = if user_namespace && !handed { &[][..] } else { &resources.devices };
+        let cgroup = Self {
+            version,
+            path: path(bundle, linux, options)?,
+            settings,
+            devices: devices.to_vec(),
+            directory: None,
+            made: Vec::new(),
+        };
+        match (version, cgroup.settings.first()) {
+            (CgroupVersion::None, Some(setting)) => Err(missing(setting)),
+            _ => Ok(cgroup),
+        }
+    }
+
+    /// What the container is to be shown.
+    pub(super) fn view(&self) -> View {
+        match self.version {
+            CgroupVersion::V2 => View::V2,
+            CgroupVersion::V1 => {
+                let names = self.controllers().into_iter();
+                View::V1(names.filter_map(|name| CString::new(name).ok()).collect())
+            }
+            CgroupVersion::None => View::None,
+        }
+    }
+
+    /// Whether there is no group although the machine has groups.
+    pub(super) fn is_missing(&self) -> bool {
+        self.version == CgroupVersion::V2 && self.directory.is_none()
+    }
+
+    /// The version 2 group, to clone into.
+    pub(super) fn v2_directory(&self) -> Option<BorrowedFd<'_>> {
+        self.directory.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The directories that have been made.
+    pub(super) fn directories(&self) -> Vec<PathBuf> {
+        self.made.clone()
+    }
+
+    fn controllers(&self) -> BTreeSet<&'static str> {
+        let mut names: BTreeSet<_> =
+            self.settings.iter().map(|setting| setting.controller).collect();
+        if !self.devices.is_empty() {
+            names.insert("devices");
+        }
+        names
+    }
+
+    /// Makes the version 2 group, with its limits.
+    pub(super) fn make_v2(&mut self) -> Result<(), Error> {
+        if self.version != CgroupVersion::V2 {
+            return Ok(());
+        }
+        let directory = Path::new(MOUNT_POINT).join(&self.path);
+        match make(&directory) {
+            Ok(()) => self.made.push(directory.clone()),
+            // Nothing asks for a group: without one, the container is where its caller is.
+            Err(Error::Cgroup { source: Errno::EROFS | Errno::EACCES | Errno::EPERM, .. })
+                if self.settings.is_empty() && self.devices.is_empty() =>
+            {
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+        let mut enabled = false;
+        for setting in &self.settings {
+            let mut written = write(&directory.join(&setting.file), &setting.value);
+            if matches!(written, Err(Error::Cgroup { source: Errno::ENOENT, .. })) && !enabled {
+                // The usual case is that the controllers have been enabled by the first container.
+                self.enable(&directory)?;
+                enabled = true;
+                written = write(&directory.join(&setting.file), &setting.value);
+            }
+            match written {
+                Err(Error::Cgroup { source: Errno::ENOENT, .. }) if setting.optional => {}
+                Err(Error::Cgroup { source: Errno::ENOENT, .. }) => return Err(missing(setting)),
+                written => written?,
+            }
+        }
+        let opened = fs::File::open(&directory).map_err(|error| failed("open", &directory, &error));
+        let opened = opened?;
+        devices::attach(&opened, &directory, &self.devices)?;
+        self.directory = Some(opened.into());
+        Ok(())
+    }
+
+    /// Enables the controllers in every group above `directory`.
+    fn enable(&self, directory: &Path) -> Result<(), Error> {
+        let root = Path::new(MOUNT_POINT);
+        let mut above: Vec<&Path> =
+            directory.ancestors().skip(1).take_while(|path| path.starts_with(root)).collect();
+        above.reverse();
+        for controller in self.settings.iter().map(|setting| setting.controller) {
+            if controller.is_empty() {
+                continue;
+            }
+            for group in &above {
+                let file = group.join("cgroup.subtree_control");
+                let value = format!("+{controller}");
+                let mut written = write(&file, &value);
+                if matches!(written, Err(Error::Cgroup { source: Errno::EBUSY, .. })) {
+                    // A group that is not the first of all cannot both have processes and hand controllers on: inside of
+                    // another container, the processes of the mount's root move aside.
+                    move_processes(group)?;
+                    written = write(&file, &value);
+                }
+                match written {
+                    // The controller is not there; which setting needs it is said by who writes it.
+                    Err(Error::Cgroup { source: Errno::ENOENT | Errno::EINVAL, .. }) => break,
+                    written => written?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the version 1 groups, with their limits.
+    pub(super) fn make_v1(&mut self) -> Result<(), Error> {
+        if self.version != CgroupVersion::V1 {
+            return Ok(());
+        }
+        for controller in self.controllers() {
+            let hierarchy = Path::new(MOUNT_POINT).join(controller);
+            let settings = || self.settings.iter().filter(|s| s.controller == controller);
+            if !hierarchy.exists() {
+                let rules = Setting::new("devices", "devices.allow", String::new());
+                return Err(missing(settings().next().unwrap_or(&rules)));
+            }
+            let directory = hierarchy.join(&self.path);
+            make(&directory)?;
+            self.made.push(directory.clone());
+            if controller == "cpuset" {
+                inherit_cpuset(&hierarchy, &directory)?;
+            }
+            for setting in settings() {
+                match write(&directory.join(&setting.file), &setting.value) {
+                    Err(Error::Cgroup { source: Errno::ENOENT, .. }) if setting.optional => {}
+                    Err(Error::Cgroup { source: Errno::ENOENT, .. }) => {
+                        return Err(missing(setting));
+                    }
+                    written => written?,
+                }
+            }
+            if controller == "devices" {
+                for (file, value) in devices::v1_lines(&self.devices)? {
+                    write(&directory.join(file), &value)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the version 1 groups for the child to join.
+    ///
+    /// A thread that writes `0` moves itself, for which the kernel need not hold every other thread of the machine from
+    /// forking and ending (`cgroup_threadgroup_rwsem`): waiting until it may do that takes milliseconds, longer than all
+    /// the rest. The privilege that counts is that of who opened the file.
+    pub(super) fn open_v1(&self) -> Result<Vec<OwnedFd>, Error> {
+        if self.version != CgroupVersion::V1 {
+            return Ok(Vec::new());
+        }
+        let open = |directory: &PathBuf| {
+            let path = directory.join("tasks");
+            let file = fs::OpenOptions::new().write(true).open(&path);
+            file.map(OwnedFd::from).map_err(|error| failed("open", &path, &error))
+        };
+        self.made.iter().map(open).collect()
+    }
+
+    /// Removes the groups. The kernel refuses while tasks are in them, so what a container without a PID namespace of its own
+    /// has left running is killed.
+    pub(super) fn delete(&mut self) -> Result<(), Error> {
+        self.directory = None;
+        let mut result = Ok(());
+        for directory in std::mem::take(&mut self.made) {
+            result = result.and(remove(&directory));
+        }
+        result
+    }
+}
+
+fn path(bundle: &Bundle, linux: Option<&Linux>, options: &Options) -> Result<PathBuf, Error> {
+    let invalid = |reason: &str| Error::Invalid {
+        field: "linux.cgroupsPath".to_owned(),
+        reason: reason.to_owned(),
+    };
+    let parent = options.cgroup_parent.clone().unwrap_or_else(|| PathBuf::from(PARENT));
+    let path = match linux.and_then(|linux| linux.cgroups_path.as_deref()) {
+        None | Some("") => parent.join(&bundle.id),
+        Some(path) if path.contains(':') => {
+            return Err(invalid("systemd's `slice:prefix:name` is not supported, only a path"));
+        }
+        Some(path) if path.starts_with('/') => PathBuf::from(path),
+        Some(path) => parent.join(path),
+    };
+    let mut relative = PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::Normal(name) => relative.push(name),
+            std::path::Component::RootDir | std::path::Component::CurDir => {}
+            _ => return Err(invalid("it has `..`")),
+        }
+    }
+    if relative.as_os_str().is_empty() {
+        return Err(invalid("it is the root of the hierarchy"));
+    }
+    Ok(relative)
+}
+
+fn failed(action: &'static str, path: &Path, error: &io::Error) -> Error {
+    let source = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
+    Error::Cgroup { action, path: path.to_owned(), source }
+}
+
+fn missing(setting: &Setting) -> Error {
+    let hint = match setting.controller {
+        "memory" => " (some boards need `cgroup_enable=memory` on the kernel's command line)",
+        _ => "",
+    };
+    Error::Controller {
+        controller: setting.controller.to_owned(),
+        setting: setting.file.clone(),
+        hint,
+    }
+}
+
+/// Makes a group, which must be new: another container's would lend it its limits and its fate.
+fn make(directory: &Path) -> Result<(), Error> {
+    let made = match fs::create_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let parent = directory.parent().unwrap_or(directory);
+            fs::create_dir_all(parent).and_then(|()| fs::create_dir(directory))
+        }
+        made => made,
+    };
+    match made {
+        // What a container that was killed together with its watcher has left, as long as nothing is in it.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let again = fs::remove_dir(directory).and_then(|()| fs::create_dir(directory));
+            again.map_err(|error| failed("make", directory, &error))
+        }
+        made => made.map_err(|error| failed("make", directory, &error)),
+    }
+}
+
+/// Writes a control file, which takes one write and no truncation.
+fn write(path: &Path, value: &str) -> Result<(), Error> {
+    let file = fs::OpenOptions::new().write(true).open(path);
+    file.and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()))
+        .map_err(|error| failed("write", path, &error))
+}
+
+/// A new cpuset group of version 1 has no processors and takes no process before it has some.
+fn inherit_cpuset(hierarchy: &Path, directory: &Path) -> Result<(), Error> {
+    let below = directory.strip_prefix(hierarchy).unwrap_or(directory);
+    let mut group = hierarchy.to_owned();
+    for name in below.components() {
+        let parent = group.clone();
+        group.push(name);
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            let path = group.join(file);
+            let read = |path: &Path| {
+                fs::read_to_string(path).map_err(|error| failed("read", path, &error))
+            };
+            if read(&path)?.trim().is_empty() {
+                write(&path, read(&parent.join(file))?.trim())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn move_processes(group: &Path) -> Result<(), Error> {
+    let aside = group.join("init");
+    match fs::create_dir(&aside) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(failed("make", &aside, &error));
+        }
+        _ => {}
+    }
+    let procs = group.join("cgroup.procs");
+    let list = fs::read_to_string(&procs).map_err(|error| failed("read", &procs, &error))?;
+    for pid in list.lines() {
+        match write(&aside.join("cgroup.procs"), pid) {
+            // It has ended, or is a kernel thread.
+            Ok(()) | Err(Error::Cgroup { source: Errno::ESRCH | Errno::EINVAL, .. }) => {}
+            written => return written,
+        }
+    }
+    Ok(())
+}
+
+fn remove(directory: &Path) -> Result<(), Error> {
+    let mut waited = Duration::ZERO;
+    loop {
+        match fs::remove_dir(directory) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && waited < PATIENCE => {
+                if waited.is_zero() {
+                    kill_all(directory);
+                    remove_children(directory);
+                }
+                thread::sleep(PAUSE);
+                waited += PAUSE;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            removed => return removed.map_err(|error| failed("remove", directory, &error)),
+        }
+    }
+}
+
+fn kill_all(directory: &Path) {
+    // Since Linux 5.14, and only in version 2.
+    if write(&directory.join("cgroup.kill"), "1").is_ok() {
+        return;
+    }
+    let list = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    for pid in list.lines().filter_map(|pid| pid.parse().ok()) {
+        // It may have ended since, which is what is wanted.
+        let _ = nix::sys::signal::kill(Pid::from_raw(pid), nix::sys::signal::SIGKILL);
+    }
+}
+
+/// Groups that the container has made inside its own, as systemd does.
+fn remove_children(directory: &Path) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|t| t.is_dir())) {
+        remove_children(&entry.path());
+        // The removal of the group itself reports what is in the way.
+        let _ = fs::remove_dir(entry.path());
+    }
+}

@@ -1,0 +1,343 @@
+//! What is written into which file of a control group: pure.
+//!
+//! Sources: the kernel's `admin-guide/cgroup-v2.rst` and `admin-guide/cgroup-v1/`. A spec speaks of version 1; where version
+//! 2 has another scale, values are converted as all runtimes do.
+
+use crate::oci::runtime_spec::linux::{BlockIo, Cpu, Memory, Resources, ThrottleDevice};
+use crate::runtime::error::Error;
+
+/// One value for one file.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Setting {
+    pub controller: &'static str,
+    pub file: String,
+    pub value: String,
+    /// Whether the file may be missing: then the value is what the kernel does anyway.
+    pub optional: bool,
+}
+
+impl Setting {
+    pub(super) fn new(controller: &'static str, file: impl Into<String>, value: String) -> Self {
+        Self { controller, file: file.into(), value, optional: false }
+    }
+}
+
+/// The controllers of version 2 by the first part of their files' names.
+const V2_CONTROLLERS: [&str; 8] =
+    ["cpu", "cpuset", "hugetlb", "io", "memory", "misc", "pids", "rdma"];
+
+fn invalid(field: &str, reason: &str) -> Error {
+    let field = format!("linux.resources.{field}");
+    Error::Invalid { field, reason: reason.to_owned() }
+}
+
+/// The settings for a version 2 group.
+pub(super) fn v2(resources: &Resources) -> Result<Vec<Setting>, Error> {
+    let mut list = Vec::new();
+    if let Some(memory) = &resources.memory {
+        v2_memory(memory, &mut list)?;
+    }
+    if let Some(cpu) = &resources.cpu {
+        v2_cpu(cpu, &mut list)?;
+    }
+    if let Some(limit) = resources.pids.and_then(|pids| pids.limit) {
+        list.push(Setting::new("pids", "pids.max", pids(limit)));
+    }
+    if let Some(io) = &resources.block_io {
+        v2_io(io, &mut list);
+    }
+    for limit in &resources.hugepage_limits {
+        let file = format!("hugetlb.{}.max", page_size(&limit.page_size)?);
+        list.push(Setting::new("hugetlb", file, limit.limit.to_string()));
+    }
+    for (file, value) in &resources.unified {
+        if file.contains('/') || file.starts_with("cgroup.") {
+            return Err(invalid(&format!("unified `{file}`"), "it is not a controller's file"));
+        }
+        let name = file.split('.').next().unwrap_or_default();
+        let Some(controller) = V2_CONTROLLERS.iter().find(|known| **known == name) else {
+            return Err(invalid(&format!("unified `{file}`"), "there is no such controller"));
+        };
+        list.push(Setting::new(controller, file, value.clone()));
+    }
+    Ok(list)
+}
+
+fn v2_memory(memory: &Memory, list: &mut Vec<Setting>) -> Result<(), Error> {
+    only_v1(memory.swappiness.is_some(), "memory.swappiness")?;
+    only_v1(memory.disable_oom_killer == Some(true), "memory.disableOOMKiller")?;
+    only_v1(memory.kernel_tcp.is_some_and(|limit| limit > 0), "memory.kernelTCP")?;
+    let max = |limit: i64| if limit < 0 { "max".to_owned() } else { limit.to_string() };
+    // Docker and Kubernetes write 0 for "not set".
+    let set = |value: Option<i64>| value.filter(|value| *value != 0);
+    if let Some(swap) = set(memory.swap) {
+        let swap = match (swap, set(memory.limit)) {
+            (-1, _) => -1,
+            (_, None | Some(-1)) => {
+                return Err(invalid("memory.swap", "it includes memory, which is not limited"));
+            }
+            (swap, Some(limit)) if swap < limit => {
+                return Err(invalid("memory.swap", "it includes memory and is below its limit"));
+            }
+            (swap, Some(limit)) => swap - limit,
+        };
+        // A kernel without swap accounting has no swap to give, or gives all of it: only the first is what was asked.
+        let optional = swap == 0 || swap == -1 || swap == set(memory.limit).unwrap_or_default();
+        let setting = Setting::new("memory", "memory.swap.max", max(swap));
+        list.push(Setting { optional, ..setting });
+    }
+    if let Some(limit) = set(memory.limit) {
+        list.push(Setting::new("memory", "memory.max", max(limit)));
+    }
+    if let Some(reservation) = set(memory.reservation) {
+        list.push(Setting::new("memory", "memory.low", max(reservation)));
+    }
+    Ok(())
+}
+
+fn v2_cpu(cpu: &Cpu, list: &mut Vec<Setting>) -> Result<(), Error> {
+    only_v1(cpu.realtime_runtime.is_some_and(|v| v != 0), "cpu.realtimeRuntime")?;
+    only_v1(cpu.realtime_period.is_some_and(|v| v != 0), "cpu.realtimePeriod")?;
+    if let Some(shares) = cpu.shares.filter(|shares| *shares != 0) {
+        list.push(Setting::new("cpu", "cpu.weight", weight_of_shares(shares).to_string()));
+    }
+    let quota = cpu.quota.filter(|quota| *quota != 0);
+    let period = cpu.period.filter(|period| *period != 0);
+    if quota.is_some() || period.is_some() {
+        let quota = quota.filter(|quota| *quota > 0);
+        let quota = quota.map_or_else(|| "max".to_owned(), |quota| quota.to_string());
+        let value = match period {
+            Some(period) => format!("{quota} {period}"),
+            None => quota,
+        };
+        list.push(Setting::new("cpu", "cpu.max", value));
+    }
+    if let Some(burst) = cpu.burst {
+        list.push(Setting::new("cpu", "cpu.max.burst", burst.to_string()));
+    }
+    if let Some(idle) = cpu.idle {
+        list.push(Setting::new("cpu", "cpu.idle", idle.to_string()));
+    }
+    cpuset(cpu, list);
+    Ok(())
+}
+
+fn cpuset(cpu: &Cpu, list: &mut Vec<Setting>) {
+    let files = [("cpuset.cpus", &cpu.cpus), ("cpuset.mems", &cpu.mems)];
+    for (file, value) in files {
+        if let Some(value) = value.as_ref().filter(|value| !value.is_empty()) {
+            list.push(Setting::new("cpuset", file, value.clone()));
+        }
+    }
+}
+
+/// Version 1's shares (2 to 262144, 1024 usual) as version 2's weight (1 to 10000, 100 usual): a quadratic in the exponent
+/// that meets all three points, which runc and crun have agreed on since 2025.
+fn weight_of_shares(shares: u64) -> u64 {
+    let logarithm = (shares.clamp(2, 262_144) as f64).log2();
+    let exponent = (logarithm * logarithm + 125.0 * logarithm) / 612.0 - 7.0 / 34.0;
+    (10f64.powf(exponent).ceil() as u64).clamp(1, 10_000)
+}
+
+fn v2_io(io: &BlockIo, list: &mut Vec<Setting>) {
+    // The weight of BFQ, whose scale is the spec's own, if that scheduler is there; else that of the controller.
+    let weight = |weight: u16| 1 + (u64::from(weight.clamp(10, 1000)) - 10) * 9999 / 990;
+    if let Some(value) = io.weight.filter(|weight| *weight != 0) {
+        list.push(Setting::new("io", "io.weight", weight(value).to_string()));
+    }
+    for device in &io.weight_device {
+        if let Some(value) = device.weight {
+            let value = format!("{}:{} {}", device.major, device.minor, weight(value));
+            list.push(Setting::new("io", "io.weight", value));
+        }
+    }
+    let throttles = [
+        ("rbps", &io.throttle_read_bps_device),
+        ("wbps", &io.throttle_write_bps_device),
+        ("riops", &io.throttle_read_iops_device),
+        ("wiops", &io.throttle_write_iops_device),
+    ];
+    for (name, devices) in throttles {
+        for ThrottleDevice { major, minor, rate } in devices {
+            list.push(Setting::new("io", "io.max", format!("{major}:{minor} {name}={rate}")));
+        }
+    }
+}
+
+/// The settings for version 1 groups.
+pub(super) fn v1(resources: &Resources) -> Result<Vec<Setting>, Error> {
+    if let Some(file) = resources.unified.keys().next() {
+        return Err(invalid(&format!("unified `{file}`"), "it needs cgroup version 2"));
+    }
+    let mut list = Vec::new();
+    if let Some(memory) = &resources.memory {
+        v1_memory(memory, &mut list);
+    }
+    if let Some(cpu) = &resources.cpu {
+        v1_cpu(cpu, &mut list);
+    }
+    if let Some(limit) = resources.pids.and_then(|pids| pids.limit) {
+        list.push(Setting::new("pids", "pids.max", pids(limit)));
+    }
+    if let Some(io) = &resources.block_io {
+        v1_io(io, &mut list);
+    }
+    for limit in &resources.hugepage_limits {
+        let file = format!("hugetlb.{}.limit_in_bytes", page_size(&limit.page_size)?);
+        list.push(Setting::new("hugetlb", file, limit.limit.to_string()));
+    }
+    Ok(list)
+}
+
+fn v1_memory(memory: &Memory, list: &mut Vec<Setting>) {
+    let mut push = |file: &str, value: Option<i64>, optional: bool| {
+        if let Some(value) = value.filter(|value| *value != 0) {
+            let setting = Setting::new("memory", file, value.to_string());
+            list.push(Setting { optional, ..setting });
+        }
+    };
+    // In this order: memory alone may never be more than memory and swap.
+    push("memory.limit_in_bytes", memory.limit, false);
+    // Without swap accounting there is no file, and docker's default of as much swap again is given up, as docker does.
+    let default = memory.limit.is_some_and(|limit| memory.swap == Some(limit.saturating_mul(2)));
+    push("memory.memsw.limit_in_bytes", memory.swap, default || memory.swap == Some(-1));
+    push("memory.soft_limit_in_bytes", memory.reservation, false);
+    push("memory.kmem.tcp.limit_in_bytes", memory.kernel_tcp, memory.kernel_tcp == Some(-1));
+    if let Some(swappiness) = memory.swappiness {
+        list.push(Setting::new("memory", "memory.swappiness", swappiness.to_string()));
+    }
+    if memory.disable_oom_killer == Some(true) {
+        list.push(Setting::new("memory", "memory.oom_control", "1".to_owned()));
+    }
+}
+
+fn v1_cpu(cpu: &Cpu, list: &mut Vec<Setting>) {
+    let unsigned = |value: Option<u64>| value.filter(|v| *v != 0).map(|v| v.to_string());
+    let signed = |value: Option<i64>| value.filter(|v| *v != 0).map(|v| v.to_string());
+    // Periods before what is spent in them, which may not be more.
+    let files = [
+        ("cpu.shares", unsigned(cpu.shares)),
+        ("cpu.cfs_period_us", unsigned(cpu.period)),
+        ("cpu.cfs_quota_us", signed(cpu.quota)),
+        ("cpu.cfs_burst_us", cpu.burst.map(|burst| burst.to_string())),
+        ("cpu.rt_period_us", unsigned(cpu.realtime_period)),
+        ("cpu.rt_runtime_us", signed(cpu.realtime_runtime)),
+        ("cpu.idle", cpu.idle.map(|idle| idle.to_string())),
+    ];
+    for (file, value) in files {
+        list.extend(value.map(|value| Setting::new("cpu", file, value)));
+    }
+    cpuset(cpu, list);
+}
+
+fn v1_io(io: &BlockIo, list: &mut Vec<Setting>) {
+    if let Some(weight) = io.weight.filter(|weight| *weight != 0) {
+        list.push(Setting::new("blkio", "blkio.bfq.weight", weight.to_string()));
+    }
+    for device in &io.weight_device {
+        if let Some(weight) = device.weight {
+            let value = format!("{}:{} {weight}", device.major, device.minor);
+            list.push(Setting::new("blkio", "blkio.bfq.weight_device", value));
+        }
+    }
+    let throttles = [
+        ("blkio.throttle.read_bps_device", &io.throttle_read_bps_device),
+        ("blkio.throttle.write_bps_device", &io.throttle_write_bps_device),
+        ("blkio.throttle.read_iops_device", &io.throttle_read_iops_device),
+        ("blkio.throttle.write_iops_device", &io.throttle_write_iops_device),
+    ];
+    for (file, devices) in throttles {
+        for ThrottleDevice { major, minor, rate } in devices {
+            list.push(Setting::new("blkio", file, format!("{major}:{minor} {rate}")));
+        }
+    }
+}
+
+fn pids(limit: i64) -> String {
+    if limit > 0 { limit.to_string() } else { "max".to_owned() }
+}
+
+fn page_size(size: &str) -> Result<&str, Error> {
+    let unit = size.trim_start_matches(|c: char| c.is_ascii_digit());
+    if unit.len() < size.len() && matches!(unit, "KB" | "MB" | "GB") {
+        Ok(size)
+    } else {
+        Err(invalid("hugepageLimits", &format!("`{size}` is not a page size such as `2MB`")))
+    }
+}
+
+fn only_v1(set: bool, field: &str) -> Result<(), Error> {
+    if set { Err(invalid(field, "it needs cgroup version 1")) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resources(json: &str) -> Resources {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn lines(settings: Result<Vec<Setting>, Error>) -> Vec<String> {
+        settings.unwrap().iter().map(|s| format!("{} {}", s.file, s.value)).collect()
+    }
+
+    #[test]
+    fn version_2_converts_what_version_1_means() {
+        let all = resources(
+            r#"{"memory":{"limit":100,"swap":300,"reservation":50},"pids":{"limit":-1},
+                "cpu":{"shares":1024,"quota":50000,"period":100000,"cpus":"0"},
+                "blockIO":{"weight":500,"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":9}]},
+                "hugepageLimits":[{"pageSize":"2MB","limit":4}],"unified":{"memory.high":"90"}}"#,
+        );
+        assert_eq!(
+            lines(v2(&all)),
+            [
+                "memory.swap.max 200",
+                "memory.max 100",
+                "memory.low 50",
+                "cpu.weight 100",
+                "cpu.max 50000 100000",
+                "cpuset.cpus 0",
+                "pids.max max",
+                "io.weight 4950",
+                "io.max 8:0 rbps=9",
+                "hugetlb.2MB.max 4",
+                "memory.high 90",
+            ]
+        );
+        assert_eq!([2, 1024, 262_144].map(weight_of_shares), [1, 100, 10_000]);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for bad in [
+            r#"{"memory":{"swap":300}}"#,
+            r#"{"memory":{"limit":100,"swap":50}}"#,
+            r#"{"memory":{"swappiness":1}}"#,
+            r#"{"unified":{"../x":"1"}}"#,
+            r#"{"unified":{"cgroup.procs":"1"}}"#,
+            r#"{"unified":{"teleport.max":"1"}}"#,
+            r#"{"hugepageLimits":[{"pageSize":"../2MB","limit":4}]}"#,
+        ] {
+            assert!(v2(&resources(bad)).is_err(), "{bad}");
+        }
+        assert!(v1(&resources(r#"{"unified":{"memory.high":"1"}}"#)).is_err());
+    }
+
+    #[test]
+    fn version_1_takes_values_as_they_are() {
+        let all = resources(
+            r#"{"memory":{"limit":100,"swap":200},"pids":{"limit":7},"cpu":{"quota":-1,"shares":0}}"#,
+        );
+        assert_eq!(
+            lines(v1(&all)),
+            [
+                "memory.limit_in_bytes 100",
+                "memory.memsw.limit_in_bytes 200",
+                "cpu.cfs_quota_us -1",
+                "pids.max 7",
+            ]
+        );
+    }
+}

@@ -1,0 +1,318 @@
+//! The child: a flat list of small steps between `clone3` and `execve`.
+//!
+//! It is the only thread of a copy of the parent, so it may allocate, and needs to do so little. Until it has closed the
+//! host's descriptors it resolves no name of the container but on the new root's descriptor.
+
+mod dev;
+mod identity;
+mod mounts;
+mod place;
+mod root;
+
+use std::convert::Infallible;
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlink};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::Mode;
+use nix::unistd::{
+    dup2_stderr, dup2_stdin, dup2_stdout, fchdir, getcwd, getpid, sethostname, setsid,
+};
+
+use super::error::{HookOutcome, Step};
+use super::hooks;
+use super::plan::Plan;
+use super::protocol::{ChildEnd, Command, Failure};
+use crate::oci::runtime_spec::Hook;
+use crate::sys::process;
+use crate::sys::seccomp::Instruction;
+use crate::sys::{clone, net, tty};
+
+/// A step's end. What failed is known by its step and by the number of its object in the plan.
+type Done = Result<(), Failure>;
+
+/// Says in which step, and on which object of the plan, something failed.
+trait At<T>: Sized {
+    fn at(self, step: Step, object: usize) -> Result<T, Failure>;
+
+    fn during(self, step: Step) -> Result<T, Failure> {
+        self.at(step, 0)
+    }
+}
+
+impl<T> At<T> for Result<T, Errno> {
+    fn at(self, step: Step, object: usize) -> Result<T, Failure> {
+        let object = u32::try_from(object).unwrap_or(u32::MAX);
+        self.map_err(|errno| Failure { step, object, errno })
+    }
+}
+
+/// What the steps hand on to each other.
+struct Child<'a> {
+    plan: &'a Plan,
+    parent: &'a ChildEnd,
+    /// A proc of the container's own, whatever is at its `/proc`.
+    proc: Option<OwnedFd>,
+    /// The container's devpts, for a terminal.
+    devpts: Option<OwnedFd>,
+    /// Whether the control groups are joined.
+    joined: bool,
+    /// The state that hooks get, with this process's number outside.
+    hook_state: String,
+    /// The system call filter and its flags.
+    filter: (Vec<Instruction>, u32),
+}
+
+/// Walks through `plan`, and becomes the program or ends.
+pub(super) fn run(plan: &Plan, parent: &ChildEnd) -> ! {
+    let mut child = Child {
+        plan,
+        parent,
+        proc: None,
+        devpts: None,
+        joined: false,
+        hook_state: String::new(),
+        filter: (Vec::new(), 0),
+    };
+    let Err(failure) = child.walk();
+    // If the parent is gone, nobody wants to know.
+    let _ = parent.failed(failure);
+    clone::exit(1)
+}
+
+impl Child<'_> {
+    fn walk(&mut self) -> Result<Infallible, Failure> {
+        self.leave_the_caller()?;
+        self.become_root()?;
+        self.set_names()?;
+        let root = root::make(self.plan)?;
+        self.mount_all(&root)?;
+        self.fill_dev(&root)?;
+        self.open_terminal(&root)?;
+        self.set_sysctls()?;
+        self.mask(&root)?;
+        self.make_readonly(&root)?;
+        self.finish_joining()?;
+        self.filter = self.parent.expect_filter().during(Step::Talk)?;
+        self.run_hooks_of_the_host()?;
+        root::pivot(self.plan, root.as_fd())?;
+        self.set_labels()?;
+        self.enter_working_directory(&root)?;
+        self.set_streams()?;
+        self.close_descriptors(root)?;
+        self.parent.ready().during(Step::Talk)?;
+        self.parent.expect(Command::Start).during(Step::Talk)?;
+        self.run_hooks(&self.plan.start_container, self.plan.create_container.len())?;
+        identity::assume(self.plan, &self.filter)?;
+        execute(self.plan)
+    }
+
+    /// A session of one's own: a program that shares the caller's terminal cannot push keys into it (TIOCSTI), as that
+    /// needs the controlling terminal. No keys and no signal dispositions of the caller's either.
+    fn leave_the_caller(&mut self) -> Done {
+        setsid().during(Step::Session)?;
+        process::reset_signals().during(Step::Signals)?;
+        match process::join_session_keyring() {
+            // Kernels without keys have none to hide.
+            Err(Errno::ENOSYS) => Ok(()),
+            joined => joined.during(Step::Keyring),
+        }
+    }
+
+    /// Becomes root of the new user namespace, once the parent has mapped the ids.
+    fn become_root(&mut self) -> Done {
+        self.parent.expect(Command::Mapped).during(Step::Talk)?;
+        if self.plan.ids.is_some() {
+            identity::set_groups(self.plan, &[])?;
+            process::setresgid(0).during(Step::UserId)?;
+            process::setresuid(0).during(Step::UserId)?;
+        }
+        // Nobody in a shared PID namespace may look into this process while it has the host's descriptors
+        // (CVE-2016-9962). Executing the program makes it dumpable again.
+        process::set_dumpable(false).during(Step::CloseDescriptors)
+    }
+
+    fn set_names(&mut self) -> Done {
+        if self.plan.namespaces & clone::NEWNET != 0 {
+            net::set_loopback_up().during(Step::Loopback)?;
+        }
+        if let Some(name) = &self.plan.hostname {
+            sethostname(name).during(Step::Hostname)?;
+        }
+        if let Some(name) = &self.plan.domainname {
+            process::setdomainname(name).during(Step::Domainname)?;
+        }
+        Ok(())
+    }
+
+    /// Joins the control groups of version 1; that of version 2 it was cloned into. A cgroup namespace is rooted at the
+    /// groups that its maker is in, and so comes behind.
+    fn finish_joining(&mut self) -> Done {
+        if self.joined {
+            return Ok(());
+        }
+        self.joined = true;
+        let groups = self.parent.expect_join().during(Step::Talk)?;
+        for (index, group) in groups.iter().enumerate() {
+            nix::unistd::write(group, b"0").at(Step::JoinCgroup, index)?;
+        }
+        if self.plan.cgroup_namespace {
+            unshare(CloneFlags::CLONE_NEWCGROUP).during(Step::CgroupNamespace)?;
+        }
+        Ok(())
+    }
+
+    fn run_hooks_of_the_host(&mut self) -> Done {
+        let plan = self.plan;
+        if plan.create_runtime {
+            self.parent.hooks().during(Step::Talk)?;
+            self.parent.expect(Command::Continue).during(Step::Talk)?;
+        }
+        if !(plan.create_container.is_empty() && plan.start_container.is_empty()) {
+            // The host's proc, which is still there, knows this process by its number outside.
+            let pid = readlink(c"/proc/self").at(Step::Hook, 0)?;
+            self.hook_state = plan.hook_state.replace("{pid}", &pid.to_string_lossy());
+        }
+        self.run_hooks(&plan.create_container, 0)
+    }
+
+    fn run_hooks(&self, list: &[Hook], first: usize) -> Done {
+        for (index, hook) in list.iter().enumerate() {
+            let errno = match hooks::run_one(hook, &self.hook_state) {
+                Ok(()) => continue,
+                Err(HookOutcome::Spawn(errno)) => errno,
+                Err(HookOutcome::TimedOut) => Errno::ETIMEDOUT,
+                Err(_) => Errno::ECANCELED,
+            };
+            return Err(errno).at(Step::Hook, first + index);
+        }
+        Ok(())
+    }
+
+    /// Kernel parameters, by this container's own proc, on which nothing is mounted (CVE-2025-52881).
+    fn set_sysctls(&mut self) -> Done {
+        for (index, (_, path, value)) in self.plan.sysctls.iter().enumerate() {
+            self.write_proc(&[c"sys", path], value).at(Step::Sysctl, index)?;
+        }
+        Ok(())
+    }
+
+    /// The labels that the program gets when it is executed.
+    fn set_labels(&mut self) -> Done {
+        let pid = std::ffi::CString::new(getpid().to_string()).unwrap_or_default();
+        if let Some(profile) = &self.plan.process.apparmor {
+            let value = format!("exec {profile}");
+            let written = self.write_proc(&[&pid, c"attr/apparmor/exec"], &value);
+            match written {
+                // Before Linux 5.8, AppArmor had no directory of its own.
+                Err(Errno::ENOENT) => self.write_proc(&[&pid, c"attr/exec"], &value),
+                written => written,
+            }
+            .during(Step::ApparmorProfile)?;
+        }
+        if let Some(label) = &self.plan.process.selinux {
+            let written = self.write_proc(&[&pid, c"attr/exec"], label);
+            written.during(Step::SelinuxLabel)?;
+        }
+        Ok(())
+    }
+
+    fn write_proc(&self, path: &[&CStr], value: &str) -> Result<(), Errno> {
+        let proc = self.proc.as_ref().ok_or(Errno::ENOENT)?;
+        let parts: Vec<&[u8]> = path.iter().map(|part| part.to_bytes()).collect();
+        let path = std::ffi::CString::new(parts.join(&b'/')).map_err(|_| Errno::EINVAL)?;
+        let how = OpenHow::new().flags(OFlag::O_WRONLY | OFlag::O_CLOEXEC).resolve(
+            ResolveFlag::RESOLVE_BENEATH
+                | ResolveFlag::RESOLVE_NO_XDEV
+                | ResolveFlag::RESOLVE_NO_SYMLINKS,
+        );
+        let mut file = File::from(openat2(proc, path.as_c_str(), how)?);
+        file.write_all(value.as_bytes())
+            .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
+    }
+
+    /// The terminal: its outer end goes to the parent, its inner end becomes the standard streams and `/dev/console`.
+    fn open_terminal(&mut self, root: &OwnedFd) -> Done {
+        let Some(size) = self.plan.terminal else { return Ok(()) };
+        let devpts = self.devpts.as_ref().ok_or(Errno::ENOENT).during(Step::Console)?;
+        // On the filesystem itself: whatever lies at /dev/pts or /dev/ptmx cannot stand in for it (CVE-2025-52565).
+        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let master = nix::fcntl::openat(devpts, c"ptmx", flags, Mode::empty());
+        let master = master.during(Step::Console)?;
+        let terminal = tty::open_peer(&master).during(Step::Console)?;
+        if let Some(size) = size {
+            tty::set_window_size(&master, size.height, size.width).during(Step::Console)?;
+        }
+        let owner = nix::unistd::Uid::from_raw(self.plan.process.uid);
+        nix::unistd::fchown(&terminal, Some(owner), None).during(Step::Console)?;
+        dev::bind_console(root.as_fd(), terminal.as_fd())?;
+        self.parent.console(master.as_fd()).during(Step::Talk)?;
+        tty::set_controlling(&terminal).during(Step::Console)?;
+        set_streams([terminal.as_fd(); 3]).during(Step::Stdio)
+    }
+
+    fn set_streams(&mut self) -> Done {
+        match (&self.plan.stdio, self.plan.terminal) {
+            (Some([input, output, error]), None) => {
+                set_streams([input.as_fd(), output.as_fd(), error.as_fd()]).during(Step::Stdio)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Enters the working directory, which is made if it is missing. It is looked up without the magic links of proc, which
+    /// lead to whatever the host left open (CVE-2024-21626), and it must be inside once entered.
+    fn enter_working_directory(&mut self, root: &OwnedFd) -> Done {
+        let cwd = &self.plan.process.cwd;
+        let directory = if cwd.is_empty() {
+            place::open(root.as_fd(), c".").during(Step::ChangeDirectory)?
+        } else {
+            place::find_or_make(root.as_fd(), cwd, place::Kind::Directory, false)
+                .during(Step::Directory)?
+        };
+        fchdir(&directory).during(Step::ChangeDirectory)?;
+        let inside = getcwd().is_ok_and(|path| path.as_os_str().as_bytes().starts_with(b"/"));
+        if inside { Ok(()) } else { Err(Errno::EXDEV).during(Step::UnsafeDirectory) }
+    }
+
+    /// Closes everything but the standard streams and the way to the parent, so that nothing of the host is left for
+    /// the program's path or its interpreter's to lead to.
+    fn close_descriptors(&mut self, root: OwnedFd) -> Done {
+        // What has an owner here is closed by it. The plan's owner is never to be dropped: this process does not return.
+        drop((root, self.proc.take(), self.devpts.take()));
+        let parent = self.parent.as_fd().as_raw_fd().unsigned_abs();
+        if parent > 3 {
+            process::close_range(3, parent - 1).during(Step::CloseDescriptors)?;
+        }
+        process::close_range(parent + 1, u32::MAX).during(Step::CloseDescriptors)
+    }
+}
+
+fn set_streams([input, output, error]: [BorrowedFd<'_>; 3]) -> Result<(), Errno> {
+    dup2_stdin(input)?;
+    dup2_stdout(output)?;
+    dup2_stderr(error)
+}
+
+/// Executes the first of the candidates that there is, as `execvp(3)` chooses.
+fn execute(plan: &Plan) -> Result<Infallible, Failure> {
+    let process = &plan.process;
+    let mut found = Errno::ENOENT;
+    for path in &process.candidates {
+        match process::execve(path, &process.arguments, &process.environment) {
+            Errno::ENOENT | Errno::ENOTDIR => {}
+            // One that may not be executed does not hide one that may, further on.
+            Errno::EACCES => found = Errno::EACCES,
+            errno => {
+                found = errno;
+                break;
+            }
+        }
+    }
+    Err(found).during(Step::Execute)
+}

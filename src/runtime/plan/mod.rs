@@ -1,0 +1,289 @@
+//! Everything that is known before the process is cloned: checked, opened, and in the form that system calls take.
+//!
+//! The child only walks through a [`Plan`]; it parses nothing, and what it allocates is little.
+
+mod devices;
+mod mounts;
+mod process;
+mod root;
+
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use nix::errno::Errno;
+
+use super::cgroup::View;
+use super::error::{Error, Warning};
+use super::idmap::IdMap;
+use super::process::{Bundle, Options, Stdio};
+use crate::oci::runtime_spec::linux::{Linux, NamespaceKind};
+use crate::oci::runtime_spec::{ConsoleSize, Hook, Spec};
+use crate::sys::clone::{self, Namespaces};
+use crate::sys::mount::{self, Propagation};
+
+pub(super) use devices::{DeviceBind, LINKS};
+pub(super) use mounts::{PlannedMount, Source, configure};
+pub(super) use process::PlannedProcess;
+pub(super) use root::{PlannedRoot, RootSource};
+
+/// A mount whose owners are to be mapped once the user namespace is there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Idmap {
+    pub recursive: bool,
+    /// Whether to go without it where the filesystem cannot, with a warning.
+    pub optional: bool,
+}
+
+/// A namespace to join.
+#[derive(Debug)]
+pub(super) struct Join {
+    pub kind: Namespaces,
+    pub path: String,
+    pub file: OwnedFd,
+}
+
+/// What to do, in the order in which the child does it.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// For `clone3`; a cgroup namespace comes later, as it is rooted at where the process is when it is made.
+    pub namespaces: Namespaces,
+    pub cgroup_namespace: bool,
+    /// What the container is shown of its control groups.
+    pub cgroup: View,
+    pub ids: Option<IdMap>,
+    pub joins: Vec<Join>,
+    pub hostname: Option<String>,
+    pub domainname: Option<String>,
+    /// How the copies of the host's mounts are tied to the originals while the child sets up.
+    pub host_propagation: Propagation,
+    /// What the new root gets at the end, if it is not private.
+    pub root_propagation: Option<Propagation>,
+    pub root: PlannedRoot,
+    pub mounts: Vec<PlannedMount>,
+    /// Whether `/dev` is this program's to fill.
+    pub own_dev: bool,
+    /// Devices that could not be made as nodes, and so are bind-mounted.
+    pub device_binds: Vec<DeviceBind>,
+    /// Name, path below `/proc/sys`, value.
+    pub sysctls: Vec<(String, CString, String)>,
+    /// Paths relative to the root.
+    pub masked: Vec<CString>,
+    /// Paths relative to the root.
+    pub readonly: Vec<CString>,
+    pub terminal: Option<Option<ConsoleSize>>,
+    pub stdio: Option<[OwnedFd; 3]>,
+    pub process: PlannedProcess,
+    pub create_runtime: bool,
+    pub create_container: Vec<Hook>,
+    pub start_container: Vec<Hook>,
+    /// What hooks in the child get on their standard input, with `{pid}` for its number.
+    pub hook_state: String,
+    pub die_with_parent: bool,
+    pub warnings: Vec<Warning>,
+}
+
+impl Plan {
+    /// Plans `spec`, opening what it names on the host.
+    pub(super) fn new(bundle: &Bundle, spec: &Spec, options: &mut Options) -> Result<Self, Error> {
+        if let Some(field) = spec.unsupported().into_iter().next() {
+            return Err(Error::Unsupported { field });
+        }
+        let empty = Linux::default();
+        let linux = spec.linux.as_ref().unwrap_or(&empty);
+        let (namespaces, joins) = namespaces(linux)?;
+        let ids = if namespaces & clone::NEWUSER != 0 { Some(IdMap::of(linux)?) } else { None };
+        let mut process = PlannedProcess::new(spec)?;
+        let warnings = process.warnings();
+        let mut mounts = mounts::plan(bundle, spec, namespaces, ids.as_ref(), options)?;
+        let devices = devices::plan(linux, ids.as_ref(), &mut mounts)?;
+        let root = root::plan(bundle, spec, ids.as_ref(), options, &mounts)?;
+        let hooks = spec.hooks.clone().unwrap_or_default();
+        let propagation = propagation(linux)?;
+        let relative = |field: &str, paths: &[String]| -> Result<Vec<CString>, Error> {
+            paths.iter().map(|path| mounts::relative(field, path)).collect()
+        };
+        Ok(Self {
+            cgroup: View::None,
+            cgroup_namespace: namespaces & clone::NEWCGROUP != 0,
+            namespaces: namespaces & !clone::NEWCGROUP,
+            host_propagation: match propagation {
+                Some(mount::SHARED | mount::SLAVE) => mount::SLAVE,
+                _ => mount::PRIVATE,
+            },
+            root_propagation: propagation.filter(|kind| *kind != mount::PRIVATE),
+            hostname: name(
+                spec.hostname.as_ref(),
+                "hostname",
+                &[clone::NEWUTS],
+                namespaces,
+                &joins,
+            )?,
+            domainname: name(
+                spec.domainname.as_ref(),
+                "domainname",
+                &[clone::NEWUTS],
+                namespaces,
+                &joins,
+            )?,
+            sysctls: process::sysctls(linux, |kind| {
+                namespaces & kind != 0 || joins.iter().any(|join| join.kind == kind)
+            })?,
+            masked: relative("linux.maskedPaths", &linux.masked_paths)?,
+            readonly: relative("linux.readonlyPaths", &linux.readonly_paths)?,
+            terminal: process.terminal.take(),
+            stdio: match std::mem::take(&mut options.stdio) {
+                Stdio::Inherit => None,
+                Stdio::Descriptors(descriptors) => Some(descriptors),
+            },
+            create_runtime: !(hooks.prestart.is_empty() && hooks.create_runtime.is_empty()),
+            create_container: hooks.create_container,
+            start_container: hooks.start_container,
+            hook_state: super::hooks::state(bundle, spec, "creating", "{pid}"),
+            die_with_parent: options.die_with_parent,
+            own_dev: devices.own_dev,
+            device_binds: devices.binds,
+            ids,
+            joins,
+            root,
+            mounts,
+            process,
+            warnings,
+        })
+    }
+
+    /// What the object of a failed step is called.
+    pub(super) fn object(&self, step: super::Step, object: u32) -> String {
+        use super::Step;
+        let at = usize::try_from(object).unwrap_or(usize::MAX);
+        let quoted = |text: Option<String>| text.map(|t| format!("`{t}`")).unwrap_or_default();
+        let path =
+            |paths: &[CString]| paths.get(at).map(|path| format!("/{}", path.to_string_lossy()));
+        match step {
+            Step::ApparmorProfile => quoted(self.process.apparmor.clone()),
+            Step::ChangeDirectory | Step::Directory | Step::UnsafeDirectory => {
+                quoted(Some(format!("/{}", self.process.cwd.to_string_lossy())))
+            }
+            Step::Device => quoted(self.device_binds.get(at).map(|bind| bind.path.clone())),
+            Step::DeviceLink => {
+                quoted(LINKS.get(at).map(|(name, _)| format!("/dev/{}", name.to_string_lossy())))
+            }
+            Step::Execute => quoted(Some(self.process.program())),
+            Step::Hook => {
+                let hooks = self.create_container.iter().chain(&self.start_container);
+                quoted(hooks.map(|hook| hook.path.clone()).nth(at))
+            }
+            Step::Hostname => quoted(self.hostname.clone()),
+            Step::Domainname => quoted(self.domainname.clone()),
+            Step::JoinCgroup => match &self.cgroup {
+                View::V1(names) => quoted(names.get(at).map(|n| n.to_string_lossy().into_owned())),
+                _ => String::new(),
+            },
+            Step::Mask => quoted(path(&self.masked)),
+            Step::Mount => self.mounts.get(at).map(|m| m.to_string()).unwrap_or_default(),
+            Step::MountPoint | Step::MountRefused => {
+                quoted(self.mounts.get(at).map(|mount| mount.destination()))
+            }
+            Step::AttachRoot | Step::Overlay | Step::PivotRoot | Step::AttachLayer => {
+                quoted(Some(self.root.path.display().to_string()))
+            }
+            Step::Propagation => quoted(Some("/".to_owned())),
+            Step::ReadonlyPath => quoted(path(&self.readonly)),
+            Step::SelinuxLabel => quoted(self.process.selinux.clone()),
+            Step::Sysctl => quoted(self.sysctls.get(at).map(|(name, ..)| name.clone())),
+            _ => String::new(),
+        }
+    }
+}
+
+fn flag(kind: NamespaceKind) -> Namespaces {
+    match kind {
+        NamespaceKind::Cgroup => clone::NEWCGROUP,
+        NamespaceKind::Ipc => clone::NEWIPC,
+        NamespaceKind::Mount => clone::NEWNS,
+        NamespaceKind::Network => clone::NEWNET,
+        NamespaceKind::Pid => clone::NEWPID,
+        NamespaceKind::Time => clone::NEWTIME,
+        NamespaceKind::User => clone::NEWUSER,
+        NamespaceKind::Uts => clone::NEWUTS,
+    }
+}
+
+fn namespaces(linux: &Linux) -> Result<(Namespaces, Vec<Join>), Error> {
+    let (mut new, mut joins) = (0, Vec::new());
+    for namespace in &linux.namespaces {
+        let kind = flag(namespace.kind);
+        if new & kind != 0 || joins.iter().any(|join: &Join| join.kind == kind) {
+            let reason = format!("{:?} occurs twice", namespace.kind);
+            return Err(Error::Invalid { field: "linux.namespaces".to_owned(), reason });
+        }
+        match &namespace.path {
+            None => new |= kind,
+            Some(_) if kind & (clone::NEWUSER | clone::NEWNS | clone::NEWTIME) != 0 => {
+                let field = format!("linux.namespaces path of {:?}", namespace.kind);
+                return Err(Error::Unsupported { field });
+            }
+            Some(path) => {
+                let file = open(Path::new(path))?;
+                joins.push(Join { kind, path: path.clone(), file: file.into() });
+            }
+        }
+    }
+    if new & clone::NEWNS == 0 {
+        let reason = "a new mount namespace is needed".to_owned();
+        return Err(Error::Invalid { field: "linux.namespaces".to_owned(), reason });
+    }
+    Ok((new, joins))
+}
+
+fn open(path: &Path) -> Result<File, Error> {
+    File::open(path).map_err(|error| {
+        let source = Errno::from_raw(error.raw_os_error().unwrap_or_default());
+        Error::Path { action: "open", path: path.to_owned(), source }
+    })
+}
+
+/// A name that is set in a namespace, which must not be the host's.
+fn name(
+    value: Option<&String>,
+    field: &str,
+    kinds: &[Namespaces],
+    new: Namespaces,
+    joins: &[Join],
+) -> Result<Option<String>, Error> {
+    let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(None) };
+    let invalid =
+        |reason: &str| Err(Error::Invalid { field: field.to_owned(), reason: reason.to_owned() });
+    if !kinds.iter().any(|kind| new & kind != 0 || joins.iter().any(|join| join.kind == *kind)) {
+        return invalid("it needs a UTS namespace");
+    }
+    if value.len() > 64 || value.contains(|c: char| c.is_control() || c.is_whitespace()) {
+        return invalid("it is longer than 64 bytes or has white space");
+    }
+    Ok(Some(value.clone()))
+}
+
+fn propagation(linux: &Linux) -> Result<Option<Propagation>, Error> {
+    let Some(name) = linux.rootfs_propagation.as_deref().filter(|name| !name.is_empty()) else {
+        return Ok(None);
+    };
+    // The recursive forms differ only for mounts below the root, all of which are made here.
+    match name.strip_prefix('r').unwrap_or(name) {
+        "private" => Ok(Some(mount::PRIVATE)),
+        "shared" => Ok(Some(mount::SHARED)),
+        "slave" => Ok(Some(mount::SLAVE)),
+        "unbindable" => Ok(Some(mount::UNBINDABLE)),
+        _ => Err(Error::Invalid {
+            field: "linux.rootfsPropagation".to_owned(),
+            reason: format!("unknown type `{name}`"),
+        }),
+    }
+}
+
+fn c_string(field: &str, text: &str) -> Result<CString, Error> {
+    CString::new(text).map_err(|_| Error::Invalid {
+        field: field.to_owned(),
+        reason: "it has a zero byte".to_owned(),
+    })
+}

@@ -1,0 +1,333 @@
+//! The mounts beside the root.
+
+use std::ffi::{CStr, CString};
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::AT_FDCWD;
+use nix::sys::stat;
+use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs};
+
+use super::{Idmap, c_string};
+use crate::oci::runtime_spec::{Mount, Spec};
+use crate::runtime::cgroup;
+use crate::runtime::error::Error;
+use crate::runtime::idmap::IdMap;
+use crate::runtime::mount_options::MountOptions;
+use crate::runtime::process::{Bundle, Options};
+use crate::sys::clone::{self, Namespaces};
+use crate::sys::mount::{self, Attributes, Change, FsContext, Propagation};
+
+/// What `/proc` has that may be mounted over: the files that LXCFS makes for a container, and two that tools fake.
+const ON_PROC: [&str; 10] = [
+    "proc/cpuinfo",
+    "proc/diskstats",
+    "proc/loadavg",
+    "proc/meminfo",
+    "proc/slabinfo",
+    "proc/stat",
+    "proc/swaps",
+    "proc/uptime",
+    "proc/sys/crypto/fips_enabled",
+    "proc/sys/kernel/ns_last_pid",
+];
+
+/// What `/sys` has that other filesystems are usually mounted on, or below.
+const ON_SYS: [&str; 8] = [
+    "sys/devices",
+    "sys/firmware/efi/efivars",
+    "sys/fs/bpf",
+    "sys/fs/cgroup",
+    "sys/fs/fuse/connections",
+    "sys/kernel/debug",
+    "sys/kernel/security",
+    "sys/kernel/tracing",
+];
+
+/// One mount.
+#[derive(Debug)]
+pub(in crate::runtime) struct PlannedMount {
+    /// Relative to the root.
+    pub destination: CString,
+    pub source: Source,
+    /// What it is called in messages.
+    name: String,
+    pub propagation: Vec<(Propagation, bool)>,
+    pub idmap: Option<Idmap>,
+    /// Whether the way there may not lead over symbolic links: for `/proc` and `/sys`, where an image's link could make
+    /// every later safeguard be written to a file of its own (CVE-2019-19921).
+    pub strict: bool,
+    /// Whether it may be on proc or sysfs.
+    pub on_pseudo: bool,
+}
+
+/// What is mounted.
+#[derive(Debug)]
+pub(in crate::runtime) enum Source {
+    /// The groups that the container is in, of whatever version.
+    Cgroup { attributes: Attributes },
+    /// Something that the parent has mounted already.
+    Detached { mount: OwnedFd, path: PathBuf, directory: bool },
+    /// A new filesystem of the container's own.
+    Filesystem { kind: CString, options: Vec<(CString, Option<CString>)>, attributes: Attributes },
+}
+
+impl PlannedMount {
+    pub(in crate::runtime) fn destination(&self) -> String {
+        format!("/{}", self.destination.to_string_lossy())
+    }
+}
+
+impl fmt::Display for PlannedMount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` on `{}`", self.name, self.destination())
+    }
+}
+
+/// Plans the mounts, and opens those of the host.
+pub(super) fn plan(
+    bundle: &Bundle,
+    spec: &Spec,
+    new: Namespaces,
+    ids: Option<&IdMap>,
+    options: &Options,
+) -> Result<Vec<PlannedMount>, Error> {
+    let planner = Planner { bundle, new, ids, options };
+    let own_dev = Mount::of("tmpfs", "/dev", &["nosuid", "strictatime", "mode=755", "size=65536k"]);
+    let mut mounts = Vec::with_capacity(spec.mounts.len() + 1);
+    if !spec.mounts.iter().any(|mount| mount.destination.trim_end_matches('/') == "/dev") {
+        // Devices never go onto the image's own /dev, which can be anything (CVE-2026-41579).
+        mounts.push(planner.mount("/dev", &own_dev)?);
+    }
+    for (index, mount) in spec.mounts.iter().enumerate() {
+        mounts.push(planner.mount(&format!("mounts[{index}]"), mount)?);
+    }
+    Ok(mounts)
+}
+
+struct Planner<'a> {
+    bundle: &'a Bundle,
+    new: Namespaces,
+    ids: Option<&'a IdMap>,
+    options: &'a Options,
+}
+
+impl Planner<'_> {
+    fn mount(&self, field: &str, mount: &Mount) -> Result<PlannedMount, Error> {
+        let destination = relative(&format!("{field}.destination"), &mount.destination)?;
+        let options = MountOptions::parse(&mount.options).map_err(|option| Error::Unsupported {
+            field: format!("{field}.options `{option}`"),
+        })?;
+        let kind = mount.kind.as_deref().unwrap_or("none");
+        let mut idmap = None;
+        let source = match (options.bind, self.host_instance(kind)) {
+            (Some(recursive), _) => {
+                idmap = self.idmap(&options, recursive);
+                let source = mount.source.as_deref().unwrap_or_default();
+                self.bind(self.bundle.directory.join(source).as_path(), recursive, &options)?
+            }
+            (None, Some(path)) => {
+                // All of what it has below it is as the top is.
+                let all = MountOptions { set_recursive: options.set, ..options.clone() };
+                self.bind(Path::new(path), true, &all)?
+            }
+            (None, None) if matches!(kind, "cgroup" | "cgroup2") => {
+                Source::Cgroup { attributes: options.set }
+            }
+            (None, None) if destination.as_c_str() == c"dev" && kind == "tmpfs" => {
+                self.dev(field, mount, &options)?
+            }
+            (None, None) => Source::Filesystem {
+                kind: c_string(field, kind)?,
+                options: data(field, mount, &options)?,
+                attributes: options.set,
+            },
+        };
+        let (strict, on_pseudo) = guard(&destination, kind, &source)?;
+        let name = if options.bind.is_some() { mount.source.as_deref() } else { None };
+        Ok(PlannedMount {
+            name: name.unwrap_or(kind).to_owned(),
+            destination,
+            source,
+            propagation: options.propagation,
+            idmap,
+            strict,
+            on_pseudo,
+        })
+    }
+
+    /// Filesystems that show a namespace can only be mounted by who owns that namespace: of a host's namespace, a
+    /// container with a user namespace can only be shown the host's instance.
+    fn host_instance(&self, kind: &str) -> Option<&'static str> {
+        self.ids?;
+        match kind {
+            "cgroup" | "cgroup2" if self.new & clone::NEWCGROUP == 0 => Some(cgroup::MOUNT_POINT),
+            "mqueue" if self.new & clone::NEWIPC == 0 => Some("/dev/mqueue"),
+            "proc" if self.new & clone::NEWPID == 0 => Some("/proc"),
+            "sysfs" if self.new & clone::NEWNET == 0 => Some("/sys"),
+            _ => None,
+        }
+    }
+
+    fn idmap(&self, options: &MountOptions, recursive: bool) -> Option<Idmap> {
+        if self.ids.is_none_or(IdMap::is_identity) {
+            return None;
+        }
+        match options.idmap {
+            Some(recursive) => Some(Idmap { recursive, optional: false }),
+            None => self.options.idmap_binds.then_some(Idmap { recursive, optional: true }),
+        }
+    }
+
+    fn bind(&self, path: &Path, recursive: bool, options: &MountOptions) -> Result<Source, Error> {
+        let error = |action, source| Error::Path { action, path: path.to_owned(), source };
+        let name = path.to_string_lossy();
+        let name = CString::new(name.as_bytes()).map_err(|_| error("open", Errno::EINVAL))?;
+        let clone = mount::open_tree_clone(AT_FDCWD, &name, recursive);
+        let clone = clone.map_err(|source| error("open", source))?;
+        let status = stat::fstat(&clone).map_err(|source| error("open", source))?;
+        let (set, clear) = (options.set_recursive, options.clear_recursive);
+        let all = Change { set, clear, recursive: true, propagation: mount::PRIVATE };
+        let top = Change { set: options.set, clear: options.clear, ..Change::default() };
+        for change in [all, top] {
+            if change != Change::default() {
+                change.apply(clone.as_fd()).map_err(|source| error("set options of", source))?;
+            }
+        }
+        let directory = status.st_mode & libc::S_IFMT == libc::S_IFDIR;
+        Ok(Source::Detached { mount: clone, path: path.to_owned(), directory })
+    }
+
+    /// The filesystem for `/dev`, made by the parent: device nodes do not work on what a user namespace has mounted, and
+    /// one filesystem with nodes is less to make and to tear down than a bind mount for each.
+    fn dev(&self, field: &str, mount: &Mount, options: &MountOptions) -> Result<Source, Error> {
+        let path = PathBuf::from("/dev");
+        let error =
+            |source| Error::Path { action: "make a filesystem for", path: path.clone(), source };
+        let context = FsContext::open(c"tmpfs").map_err(error)?;
+        let mut data = data(field, mount, options)?;
+        if let Some(ids) = self.ids {
+            for (key, id) in [(c"uid", ids.host_uid(0)), (c"gid", ids.host_gid(0))] {
+                let id = id.unwrap_or_default().to_string();
+                data.push((key.to_owned(), Some(c_string(field, &id)?)));
+            }
+        }
+        configure(&context, &data).map_err(error)?;
+        let mount = context.mount(options.set).map_err(error)?;
+        Ok(Source::Detached { mount, path, directory: true })
+    }
+}
+
+/// Tells a filesystem its options.
+pub(in crate::runtime) fn configure(
+    context: &FsContext,
+    options: &[(CString, Option<CString>)],
+) -> Result<(), Errno> {
+    options.iter().try_for_each(|(key, value)| match value {
+        Some(value) => context.set_string(key, value),
+        None => context.set_flag(key),
+    })
+}
+
+fn data(
+    field: &str,
+    mount: &Mount,
+    options: &MountOptions,
+) -> Result<Vec<(CString, Option<CString>)>, Error> {
+    let mut data = Vec::with_capacity(options.data.len() + 1);
+    if let Some(source) = mount.source.as_deref().filter(|source| !source.is_empty()) {
+        data.push((c"source".to_owned(), Some(c_string(field, source)?)));
+    }
+    for option in &options.data {
+        data.push(match option.split_once('=') {
+            Some((key, value)) => (c_string(field, key)?, Some(c_string(field, value)?)),
+            None => (c_string(field, option)?, None),
+        });
+    }
+    Ok(data)
+}
+
+/// Whether a mount must be reached without symbolic links, and whether it may be on proc or sysfs.
+fn guard(destination: &CStr, kind: &str, source: &Source) -> Result<(bool, bool), Error> {
+    let path = destination.to_str().unwrap_or_default();
+    let is = |magic: FsType| match source {
+        Source::Detached { mount, .. } => {
+            fstatfs(mount).is_ok_and(|found| found.filesystem_type() == magic)
+        }
+        _ => false,
+    };
+    let below = |known: &str| {
+        path.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let refused = || Error::Setup {
+        step: crate::runtime::Step::MountRefused,
+        object: format!("`/{path}`"),
+        source: Errno::EINVAL,
+    };
+    match path.split('/').next() {
+        Some("proc") if path == "proc" => match kind == "proc" || is(PROC_SUPER_MAGIC) {
+            true => Ok((true, false)),
+            false => Err(refused()),
+        },
+        Some("proc") if ON_PROC.contains(&path) => Ok((false, true)),
+        Some("sys") if path == "sys" => match kind == "sysfs" || is(SYSFS_MAGIC) {
+            true => Ok((true, false)),
+            false => Err(refused()),
+        },
+        Some("sys") if ON_SYS.iter().any(|known| below(known)) => Ok((false, true)),
+        Some("proc" | "sys") => Err(refused()),
+        _ => Ok((path == "dev", false)),
+    }
+}
+
+/// An absolute path inside, as one that is relative to the root and has neither `.` nor `..` nor empty parts.
+pub(super) fn relative(field: &str, path: &str) -> Result<CString, Error> {
+    let invalid =
+        |reason: &str| Error::Invalid { field: field.to_owned(), reason: reason.to_owned() };
+    let Some(path) = path.strip_prefix('/') else {
+        return Err(invalid("it is not an absolute path"));
+    };
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            _ => parts.push(part),
+        }
+    }
+    if parts.is_empty() {
+        return Err(invalid("it is the root"));
+    }
+    c_string(field, &parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn destinations_are_relative_to_the_root() {
+        let clean = |path| relative("x", path).map(|path| path.to_str().unwrap().to_owned());
+        assert_eq!(clean("/a//b/./c/").unwrap(), "a/b/c");
+        assert_eq!(clean("/a/../../etc").unwrap(), "etc");
+        for bad in ["", "a", "/", "/..", "//.", "/a\0b"] {
+            assert!(clean(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn proc_and_sys_are_not_for_mounting_over() {
+        let source = Source::Cgroup { attributes: 0 };
+        for bad in
+            [c"proc", c"proc/self/attr", c"proc/sys", c"sys", c"sys/kernel", c"sys/fs/cgroupx"]
+        {
+            assert!(guard(bad, "tmpfs", &source).is_err(), "{bad:?}");
+        }
+        assert_eq!(guard(c"proc", "proc", &source).unwrap(), (true, false));
+        assert_eq!(guard(c"proc/cpuinfo", "bind", &source).unwrap(), (false, true));
+        assert_eq!(guard(c"sys/fs/cgroup", "cgroup", &source).unwrap(), (false, true));
+        assert_eq!(guard(c"procfs", "bind", &source).unwrap(), (false, false));
+    }
+}

@@ -1,0 +1,218 @@
+//! What parent and child say to each other over a pair of `SOCK_SEQPACKET` sockets: one message a packet.
+//!
+//! ```text
+//! parent                                 child
+//! MAPPED    ids are mapped           →   becomes root of its user namespace, begins to mount
+//! JOIN (descriptors) version 1 groups →  joins them, makes its cgroup namespace
+//! FILTER    the seccomp program      →
+//!           ←  HOOKS                     only if there are createRuntime hooks; then parent → CONTINUE
+//!           ←  CONSOLE (descriptor)      the terminal's master
+//!           ←  READY                     everything is set up
+//! START     run the program          →   executes: the socket closes, which is success
+//!           ←  FAILED (step, object, errno)   at any time, and the child ends
+//! ```
+//! The parent never waits before FILTER, so a fast start needs no more switches than that.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+use super::error::Step;
+use crate::sys::seccomp::{Instruction, MAX_INSTRUCTIONS};
+use crate::sys::socket;
+
+/// From the parent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub(super) enum Command {
+    Mapped = 1,
+    Join = 2,
+    Filter = 3,
+    Start = 4,
+    Continue = 5,
+}
+
+/// What failed in the child: the step, the number of the object in the plan, the error.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Failure {
+    pub step: Step,
+    pub object: u32,
+    pub errno: Errno,
+}
+
+/// From the child.
+#[derive(Debug)]
+pub(super) enum Report {
+    Console(OwnedFd),
+    Failed(Failure),
+    Hooks,
+    Ready,
+    /// The child executed its program, or ended.
+    Closed,
+}
+
+const CONSOLE: u8 = 1;
+const FAILED: u8 = 2;
+const READY: u8 = 3;
+const HOOKS: u8 = 4;
+/// Kind, step, two bytes of nothing, object, errno.
+const REPORT: usize = 12;
+/// The command, the flags, and a program of the greatest length.
+const MAX_COMMAND: usize = 5 + MAX_INSTRUCTIONS * 8;
+
+/// The parent's end.
+#[derive(Debug)]
+pub(super) struct ParentEnd(OwnedFd);
+
+/// The child's end.
+#[derive(Debug)]
+pub(super) struct ChildEnd(OwnedFd);
+
+/// A connected pair.
+pub(super) fn pair() -> Result<(ParentEnd, ChildEnd), Errno> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let (parent, child) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+    Ok((ParentEnd(parent), ChildEnd(child)))
+}
+
+impl ParentEnd {
+    pub(super) fn send(&self, command: Command) -> Result<(), Errno> {
+        socket::send(&self.0, &[command as u8], &[])
+    }
+
+    /// Sends JOIN, with the `tasks` files of the groups to join.
+    pub(super) fn send_join(&self, groups: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+        socket::send(&self.0, &[Command::Join as u8], groups)
+    }
+
+    /// Sends FILTER; an empty program is none.
+    pub(super) fn send_filter(&self, program: &[Instruction], flags: u32) -> Result<(), Errno> {
+        let mut message = Vec::with_capacity(5 + program.len() * 8);
+        message.push(Command::Filter as u8);
+        message.extend_from_slice(&flags.to_ne_bytes());
+        for instruction in program {
+            message.extend_from_slice(&instruction.code.to_ne_bytes());
+            message.extend_from_slice(&[instruction.jt, instruction.jf]);
+            message.extend_from_slice(&instruction.k.to_ne_bytes());
+        }
+        socket::send(&self.0, &message, &[])
+    }
+
+    pub(super) fn receive(&self) -> Result<Report, Errno> {
+        let mut buffer = [0; REPORT];
+        let (length, descriptors) = match socket::receive(&self.0, &mut buffer) {
+            // The child is gone with messages of ours unread. That is said once; its own last words come behind.
+            Err(Errno::ECONNRESET) => socket::receive(&self.0, &mut buffer)?,
+            received => received?,
+        };
+        if length == 0 {
+            return Ok(Report::Closed);
+        }
+        let word = |at: usize| {
+            let bytes = buffer.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+            u32::from_ne_bytes(bytes.unwrap_or_default())
+        };
+        match (buffer[0], descriptors.into_iter().next()) {
+            (CONSOLE, Some(master)) => Ok(Report::Console(master)),
+            (FAILED, _) => Ok(Report::Failed(Failure {
+                step: Step::from_number(buffer[1]).ok_or(Errno::EPROTO)?,
+                object: word(4),
+                errno: Errno::from_raw(word(8).cast_signed()),
+            })),
+            (READY, _) => Ok(Report::Ready),
+            (HOOKS, _) => Ok(Report::Hooks),
+            _ => Err(Errno::EPROTO),
+        }
+    }
+}
+
+impl ChildEnd {
+    /// Waits for `command`, and nothing else.
+    pub(super) fn expect(&self, command: Command) -> Result<(), Errno> {
+        let mut buffer = [0; 1];
+        match socket::receive(&self.0, &mut buffer)? {
+            (1, _) if buffer[0] == command as u8 => Ok(()),
+            (0, _) => Err(Errno::EPIPE),
+            _ => Err(Errno::EPROTO),
+        }
+    }
+
+    /// Waits for JOIN: the groups to join.
+    pub(super) fn expect_join(&self) -> Result<Vec<OwnedFd>, Errno> {
+        let mut buffer = [0; 1];
+        match socket::receive(&self.0, &mut buffer)? {
+            (1, groups) if buffer[0] == Command::Join as u8 => Ok(groups),
+            (0, _) => Err(Errno::EPIPE),
+            _ => Err(Errno::EPROTO),
+        }
+    }
+
+    /// Waits for FILTER: the program and its flags.
+    pub(super) fn expect_filter(&self) -> Result<(Vec<Instruction>, u32), Errno> {
+        let length = socket::next_length(&self.0)?;
+        if length > MAX_COMMAND {
+            return Err(Errno::EMSGSIZE);
+        }
+        let mut buffer = vec![0; length];
+        let (length, _) = socket::receive(&self.0, &mut buffer)?;
+        let message = buffer.get(..length).unwrap_or_default();
+        match message.split_first_chunk::<5>() {
+            Some(([kind, a, b, c, d], program)) if *kind == Command::Filter as u8 => {
+                let flags = u32::from_ne_bytes([*a, *b, *c, *d]);
+                Ok((program.chunks_exact(8).map(instruction).collect(), flags))
+            }
+            None if message.is_empty() => Err(Errno::EPIPE),
+            _ => Err(Errno::EPROTO),
+        }
+    }
+
+    pub(super) fn ready(&self) -> Result<(), Errno> {
+        self.report(READY, 0, 0, 0, &[])
+    }
+
+    pub(super) fn hooks(&self) -> Result<(), Errno> {
+        self.report(HOOKS, 0, 0, 0, &[])
+    }
+
+    pub(super) fn console(&self, master: BorrowedFd<'_>) -> Result<(), Errno> {
+        self.report(CONSOLE, 0, 0, 0, &[master])
+    }
+
+    pub(super) fn failed(&self, failure: Failure) -> Result<(), Errno> {
+        let errno = failure.errno as i32;
+        self.report(FAILED, failure.step as u8, failure.object, errno, &[])
+    }
+
+    fn report(
+        &self,
+        kind: u8,
+        step: u8,
+        object: u32,
+        errno: i32,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(), Errno> {
+        let mut message = [0; REPORT];
+        message[0] = kind;
+        message[1] = step;
+        message[4..8].copy_from_slice(&object.to_ne_bytes());
+        message[8..12].copy_from_slice(&errno.to_ne_bytes());
+        socket::send(&self.0, &message, descriptors)
+    }
+}
+
+impl AsFd for ChildEnd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn instruction(bytes: &[u8]) -> Instruction {
+    let byte = |at: usize| bytes.get(at).copied().unwrap_or_default();
+    Instruction {
+        code: u16::from_ne_bytes([byte(0), byte(1)]),
+        jt: byte(2),
+        jf: byte(3),
+        k: u32::from_ne_bytes([byte(4), byte(5), byte(6), byte(7)]),
+    }
+}
