@@ -1,0 +1,132 @@
+//! What goes wrong with containers.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::sys::remove_tree::RemoveError;
+use crate::{runtime, store};
+
+/// An error of a container's life.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Several containers have ids that begin so.
+    #[error("ambiguous container id `{0}`")]
+    AmbiguousId(String),
+    /// A system call on a path failed.
+    #[error("{verb} `{path}`")]
+    Io {
+        /// What was tried.
+        verb: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// Neither the image nor the user says what to run.
+    #[error("no command: the image has neither entry point nor command")]
+    NoCommand,
+    /// The name belongs to another container.
+    #[error("the name `{name}` is in use by container {id}")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// The container that has it.
+        id: String,
+    },
+    /// No such container.
+    #[error("no such container: {0}")]
+    NoSuchContainer(String),
+    /// The user or group is neither a known name nor a number in range.
+    #[error("no such {what} in the container: `{name}`")]
+    NoSuchUser {
+        /// User or group.
+        what: &'static str,
+        /// What was asked for.
+        name: String,
+    },
+    /// The kernel gave no random bytes for an id.
+    #[error("make an id")]
+    Random(#[source] nix::errno::Errno),
+    /// The record of a container cannot be understood.
+    #[error("malformed record `{path}`")]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The container's folder could not be deleted.
+    #[error("clear `{path}`")]
+    Remove {
+        /// The folder.
+        path: PathBuf,
+        /// What stays.
+        #[source]
+        source: RemoveError,
+    },
+    /// The container has to end first.
+    #[error("container {0} is running")]
+    Running(String),
+    /// The runtime could not start it.
+    #[error(transparent)]
+    Runtime(#[from] runtime::Error),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The terminal could not be used.
+    #[error("{verb} the terminal")]
+    Terminal {
+        /// What was tried.
+        verb: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The image's `/etc/passwd` or `/etc/group` cannot be read.
+    #[error("read the container's `/{path}`")]
+    UserFile {
+        /// The file, without the leading slash.
+        path: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// An option has a value that cannot work.
+    #[error("invalid {what} `{value}`: {why}")]
+    Value {
+        /// What it is.
+        what: &'static str,
+        /// What was given.
+        value: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+}
+
+impl Error {
+    /// What the user can do about it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NameTaken { id, .. } => Some(format!(
+                "remove that container with `mydocker rm {id}`, or choose another name"
+            )),
+            Self::NoSuchContainer(_) => Some("`mydocker ps -a` lists them".to_owned()),
+            Self::Running(id) => Some(format!("`mydocker rm -f {id}` kills and removes it")),
+            Self::NoCommand => Some("give one behind the image".to_owned()),
+            Self::Runtime(error) => error.hint(),
+            _ => None,
+        }
+    }
+
+    /// The exit code that docker gives to such an error: 127 for a program that is not there, 126 for one that cannot
+    /// be executed, 125 for the rest.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Runtime(error) => error.exit_code(),
+            _ => 125,
+        }
+    }
+}

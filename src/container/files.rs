@@ -1,0 +1,36 @@
+//! The three files in `/etc` that a container gets from outside its image.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use super::Error;
+
+/// The names of the files, in a container's folder and under `/etc` inside.
+pub(super) const NAMES: [&str; 3] = ["hostname", "hosts", "resolv.conf"];
+
+/// Writes the files into the container's folder.
+///
+/// `host_network` says that the container shares the host's network, and so also its names.
+pub(super) fn write(folder: &Path, hostname: &str, host_network: bool) -> Result<(), Error> {
+    let hosts = if host_network { fs::read_to_string("/etc/hosts").ok() } else { None };
+    let hosts = hosts.unwrap_or_else(|| {
+        format!(
+            "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{hostname}\n"
+        )
+    });
+    // Without a network there is no name server to ask; an empty file says so at once, where a copied one would make
+    // every look-up wait for its timeout.
+    let resolv =
+        if host_network { fs::read("/etc/resolv.conf").unwrap_or_default() } else { Vec::new() };
+    let hostname = format!("{hostname}\n");
+    for (name, content) in NAMES.iter().zip([hostname.as_bytes(), hosts.as_bytes(), &resolv]) {
+        let path = folder.join(name);
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o644);
+        let written = options.open(&path).and_then(|mut file| file.write_all(content));
+        written.map_err(|source| Error::Io { verb: "write", path, source })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,192 @@
+//! What a user asks of a container, before it is a runtime-spec.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::Error;
+use crate::oci::digest::ImageId;
+use crate::oci::image_config::ContainerConfig;
+
+/// Processes that a container may have unless the user says otherwise: podman's number, and enough for any program
+/// that does not run away.
+pub(super) const DEFAULT_PIDS_LIMIT: i64 = 2048;
+/// The least memory that a container may be limited to, in bytes: docker's number. Below it nothing starts.
+pub const MIN_MEMORY: u64 = 6 << 20;
+
+/// What to run, where and how.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// Where the root filesystem comes from.
+    pub root: RootSource,
+    /// The command and its arguments; the image's own where empty.
+    pub command: Vec<String>,
+    /// In the place of the image's entry point; empty for none.
+    pub entrypoint: Option<String>,
+    /// `NAME=value`, or `NAME` to copy the caller's.
+    pub env: Vec<String>,
+    /// The host name inside; the first digits of the id where `None`.
+    pub hostname: Option<String>,
+    /// Whether standard input is passed on.
+    pub interactive: bool,
+    /// Whether the program gets a terminal.
+    pub terminal: bool,
+    /// The limit of memory, in bytes.
+    pub memory: Option<u64>,
+    /// The limit of processor time, in processors.
+    pub cpus: Option<f64>,
+    /// The limit of processes, none where it is not positive; 2048 where `None`.
+    pub pids_limit: Option<i64>,
+    /// The container's name; made up where `None`.
+    pub name: Option<String>,
+    /// Which network it has.
+    pub network: Network,
+    /// Whether nothing can be written to the root filesystem.
+    pub read_only: bool,
+    /// Whether the container is removed when it ends.
+    pub remove: bool,
+    /// `user`, `uid`, `user:group`, `uid:gid`; the image's own where `None`.
+    pub user: Option<String>,
+    /// Whether the container has a user namespace.
+    pub user_namespace: UserNamespace,
+    /// Folders and files of the host shown inside.
+    pub volumes: Vec<Volume>,
+    /// The folder to start in; the image's own where `None`.
+    pub workdir: Option<String>,
+}
+
+/// Where a container's root filesystem comes from.
+#[derive(Clone, Debug)]
+pub enum RootSource {
+    /// A folder, written to as it lies.
+    Folder(PathBuf),
+    /// An image, which is never written to.
+    Image {
+        /// What the image says about its program.
+        config: Box<ContainerConfig>,
+        /// The image's id.
+        id: ImageId,
+        /// What the user calls it.
+        name: String,
+        /// The folder of its tree.
+        tree: PathBuf,
+    },
+}
+
+/// A container's network.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Network {
+    /// The host's own.
+    Host,
+    /// A loopback interface and nothing else.
+    #[default]
+    None,
+}
+
+/// A container's user namespace (`user_namespaces(7)`).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum UserNamespace {
+    /// None: root inside is root on the host, held back by capabilities and seccomp alone.
+    Host,
+    /// One of its own: root inside is nobody on the host.
+    #[default]
+    Private,
+}
+
+/// A folder or file of the host shown inside.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Volume {
+    /// Its absolute path on the host.
+    pub source: PathBuf,
+    /// Its absolute path inside.
+    pub destination: String,
+    /// Whether it can only be read.
+    pub read_only: bool,
+}
+
+impl FromStr for Network {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text {
+            "host" => Ok(Self::Host),
+            "none" => Ok(Self::None),
+            _ => Err(Error::Value {
+                what: "network",
+                value: text.to_owned(),
+                why: "there are `none` and `host`",
+            }),
+        }
+    }
+}
+
+impl FromStr for UserNamespace {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text {
+            "host" => Ok(Self::Host),
+            "private" => Ok(Self::Private),
+            _ => Err(Error::Value {
+                what: "user namespace",
+                value: text.to_owned(),
+                why: "there are `private` and `host`",
+            }),
+        }
+    }
+}
+
+impl FromStr for Volume {
+    type Err = Error;
+
+    /// Parses `SRC:DST[:ro|rw]`.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let refuse = |why| Err(Error::Value { what: "volume", value: text.to_owned(), why });
+        let parts: Vec<&str> = text.split(':').collect();
+        let (source, destination, options) = match parts[..] {
+            [source, destination] => (source, destination, ""),
+            [source, destination, options] => (source, destination, options),
+            _ => return refuse("expected SRC:DST or SRC:DST:ro"),
+        };
+        if !source.starts_with('/') && !source.starts_with("./") && !source.starts_with("../") {
+            return refuse(
+                "named volumes are not supported; the source must be a path that begins with / or ./",
+            );
+        }
+        if !destination.starts_with('/') || destination.bytes().any(|b| b == 0) {
+            return refuse("the destination must be an absolute path");
+        }
+        if destination.split('/').all(|part| matches!(part, "" | "." | "..")) {
+            return refuse("the destination cannot be the root itself");
+        }
+        let mut read_only = false;
+        for option in options.split(',').filter(|option| !option.is_empty()) {
+            match option {
+                "ro" => read_only = true,
+                "rw" => read_only = false,
+                _ => return refuse("the only options are ro and rw"),
+            }
+        }
+        let Ok(source) = std::path::absolute(source) else {
+            return refuse("the working directory cannot be read");
+        };
+        Ok(Self { source, destination: destination.to_owned(), read_only })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes() {
+        let volume: Volume = "/a b:/c:ro".parse().unwrap();
+        let wanted =
+            Volume { source: "/a b".into(), destination: "/c".to_owned(), read_only: true };
+        assert_eq!(volume, wanted);
+        assert!("./x:/y".parse::<Volume>().unwrap().source.is_absolute());
+        for bad in ["", "/a", "/a:b", "/a:/", "/a:/..", "name:/x", "/a:/b:rx", "/a:/b:ro:x", ":/x"]
+        {
+            assert!(bad.parse::<Volume>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! From an image's configuration and a user's options to a runtime-spec: a pure function.
+//!
+//! Rules: image-spec, `conversion.md`, and docker's where it is silent. Only the fields named here are looked at;
+//! labels and annotations of an image decide nothing (CVE-2026-94603).
+
+use std::path::Path;
+
+use super::files;
+use super::options::{DEFAULT_PIDS_LIMIT, Network, RootSource, RunOptions, UserNamespace};
+use super::user::User;
+use super::{Error, IdRange};
+use crate::oci::image_config::ContainerConfig;
+use crate::oci::runtime_spec::linux::{
+    Cpu, IdMapping, Linux, Memory, Namespace, NamespaceKind, Pids, Resources,
+};
+use crate::oci::runtime_spec::{self};
+use crate::oci::runtime_spec::{
+    Capabilities, ConsoleSize, Mount, Process, Rlimit, Root, Spec, VERSION,
+};
+use crate::runtime::defaults;
+use crate::runtime::seccomp::default_seccomp;
+
+/// The search path of a program whose image does not say one, as with docker.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// The group that terminals belong to, on every Linux system.
+pub(super) const TTY_GROUP: u32 = 5;
+/// The period over which processor time is counted out, in microseconds: the kernel's own default.
+const CPU_PERIOD: u64 = 100_000;
+
+/// Everything that a container's specification follows from.
+#[derive(Debug)]
+pub(super) struct Request<'a> {
+    pub(super) options: &'a RunOptions,
+    pub(super) id: &'a str,
+    /// The container's folder, with its `/etc` files.
+    pub(super) folder: &'a Path,
+    pub(super) user: &'a User,
+    /// The ids on the host that the container's stand for; none without a user namespace.
+    pub(super) ids: Option<IdRange>,
+    /// The caller's environment, for `-e NAME`.
+    pub(super) caller: &'a dyn CallerEnvironment,
+    pub(super) window: Option<ConsoleSize>,
+    pub(super) rlimits: Vec<Rlimit>,
+    /// Whether this process is root of the whole machine, and not only of a user namespace.
+    pub(super) machine_root: bool,
+    /// Whether the group that terminals belong to exists inside, which it does not where there is but one id.
+    pub(super) has_tty_group: bool,
+}
+
+/// Where `-e NAME` finds a value.
+pub(super) trait CallerEnvironment: std::fmt::Debug {
+    fn value(&self, name: &str) -> Option<String>;
+}
+
+/// The specification of a container.
+pub(super) fn build(request: &Request<'_>) -> Result<Spec, Error> {
+    let options = request.options;
+    let empty = ContainerConfig::default();
+    let config = match &options.root {
+        RootSource::Image { config, .. } => config,
+        RootSource::Folder(_) => &empty,
+    };
+    let capabilities = defaults::capabilities();
+    let process = Process {
+        terminal: options.terminal,
+        console_size: request.window,
+        user: runtime_spec::User {
+            uid: request.user.uid,
+            gid: request.user.gid,
+            umask: None,
+            additional_gids: request.user.additional_gids.clone(),
+        },
+        args: args(options, config)?,
+        env: environment(request, config),
+        cwd: cwd(options, config),
+        capabilities: Some(Capabilities::bounded(capabilities.clone())),
+        rlimits: request.rlimits.clone(),
+        ..Process::default()
+    };
+    Ok(Spec {
+        oci_version: VERSION.to_owned(),
+        process: Some(process),
+        root: Some(Root { path: root_path(options), readonly: options.read_only }),
+        hostname: Some(hostname(options, request.id)),
+        mounts: mounts(request),
+        linux: Some(Linux {
+            namespaces: namespaces(options, request.ids.is_some()),
+            uid_mappings: mappings(request.ids),
+            gid_mappings: mappings(request.ids),
+            cgroups_path: Some(format!("/mydocker/{}", request.id)),
+            resources: Some(resources(request)),
+            seccomp: Some(default_seccomp(&capabilities)),
+            masked_paths: defaults::masked_paths(),
+            readonly_paths: defaults::readonly_paths(),
+            ..Linux::default()
+        }),
+        ..Spec::default()
+    })
+}
+
+/// The host name inside.
+pub(super) fn hostname(options: &RunOptions, id: &str) -> String {
+    options.hostname.clone().unwrap_or_else(|| id.chars().take(12).collect())
+}
+
+fn root_path(options: &RunOptions) -> String {
+    match &options.root {
+        RootSource::Folder(folder) => folder.display().to_string(),
+        RootSource::Image { tree, .. } => tree.display().to_string(),
+    }
+}
+
+/// Entry point and command. An entry point that the user gives comes without the image's command, as with docker.
+fn args(options: &RunOptions, config: &ContainerConfig) -> Result<Vec<String>, Error> {
+    let (mut args, image_command) = match options.entrypoint.as_deref() {
+        None => (config.entrypoint.clone(), true),
+        Some("") => (Vec::new(), false),
+        Some(program) => (vec![program.to_owned()], false),
+    };
+    if !options.command.is_empty() {
+        args.extend(options.command.iter().cloned());
+    } else if image_command {
+        args.extend(config.cmd.iter().cloned());
+    }
+    if args.is_empty() { Err(Error::NoCommand) } else { Ok(args) }
+}
+
+/// The program's whole environment: nothing of the caller's that was not asked for by name.
+///
+/// An entry of the image without a `=` is dropped: as an option it would ask for the caller's value (CVE-2026-57231).
+fn environment(request: &Request<'_>, config: &ContainerConfig) -> Vec<String> {
+    let options = request.options;
+    let mut env: Vec<(String, String)> = Vec::new();
+    let mut set = |name: &str, value: &str| match env.iter_mut().find(|(known, _)| known == name) {
+        Some(entry) => value.clone_into(&mut entry.1),
+        None => env.push((name.to_owned(), value.to_owned())),
+    };
+    set("PATH", DEFAULT_PATH);
+    set("HOSTNAME", &hostname(options, request.id));
+    if options.terminal {
+        set("TERM", "xterm");
+    }
+    set("HOME", &request.user.home);
+    for (name, value) in config.env.iter().filter_map(|entry| entry.split_once('=')) {
+        if !name.is_empty() {
+            set(name, value);
+        }
+    }
+    for entry in &options.env {
+        match entry.split_once('=') {
+            Some((name, value)) => set(name, value),
+            None => {
+                if let Some(value) = request.caller.value(entry) {
+                    set(entry, &value);
+                }
+            }
+        }
+    }
+    env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+fn cwd(options: &RunOptions, config: &ContainerConfig) -> String {
+    let wanted = options.workdir.as_deref().unwrap_or(&config.working_dir);
+    if wanted.starts_with('/') { wanted.to_owned() } else { format!("/{wanted}") }
+}
+
+fn namespaces(options: &RunOptions, user: bool) -> Vec<Namespace> {
+    use NamespaceKind::{Cgroup, Ipc, Mount, Network as Net, Pid, User, Uts};
+    let mut kinds = vec![Pid, Ipc, Uts, Mount, Cgroup];
+    if options.network == Network::None {
+        kinds.push(Net);
+    }
+    if user && options.user_namespace == UserNamespace::Private {
+        kinds.push(User);
+    }
+    kinds.into_iter().map(|kind| Namespace { kind, path: None }).collect()
+}
+
+fn mappings(ids: Option<IdRange>) -> Vec<IdMapping> {
+    let mapping = |ids: IdRange| IdMapping { container_id: 0, host_id: ids.first, size: ids.size };
+    ids.into_iter().map(mapping).collect()
+}
+
+fn mounts(request: &Request<'_>) -> Vec<Mount> {
+    let mut mounts = defaults::mounts();
+    if !request.has_tty_group {
+        let gid = format!("gid={TTY_GROUP}");
+        mounts.iter_mut().for_each(|mount| mount.options.retain(|option| *option != gid));
+    }
+    for name in files::NAMES {
+        let source = request.folder.join(name).display().to_string();
+        let mut options = vec!["bind", "rprivate", "nosuid", "nodev"];
+        options.extend(request.options.read_only.then_some("ro"));
+        mounts.push(Mount::bind(&source, &format!("/etc/{name}"), &options));
+    }
+    for volume in &request.options.volumes {
+        let mut options = vec!["rbind", "rprivate", "nosuid", "nodev"];
+        options.extend(volume.read_only.then_some("rro"));
+        mounts.push(Mount::bind(
+            &volume.source.display().to_string(),
+            &volume.destination,
+            &options,
+        ));
+    }
+    mounts
+}
+
+/// Limits, and without any user namespace the devices: in one, nodes cannot be made and mounts show none.
+///
+/// An ordinary user may have no cgroup to be limited by, so only what was asked for is demanded there.
+fn resources(request: &Request<'_>) -> Resources {
+    let options = request.options;
+    let memory = options.memory.and_then(|bytes| i64::try_from(bytes).ok()).map(Memory::limited);
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "far above the number of processors of any machine"
+    )]
+    let cpu = options.cpus.map(|cpus| Cpu {
+        quota: Some((cpus * 100_000.0).round() as i64),
+        period: Some(CPU_PERIOD),
+        ..Cpu::default()
+    });
+    let default = request.machine_root.then_some(DEFAULT_PIDS_LIMIT);
+    let pids = options.pids_limit.or(default).filter(|limit| *limit > 0);
+    let pids = pids.map(|limit| Pids { limit: Some(limit) });
+    let in_the_open = request.ids.is_none() && request.machine_root;
+    let devices = if in_the_open { defaults::device_rules() } else { Vec::new() };
+    Resources { memory, cpu, pids, devices, ..Resources::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::digest::{Digest, ImageId};
+
+    #[derive(Debug)]
+    struct Caller;
+
+    impl CallerEnvironment for Caller {
+        fn value(&self, name: &str) -> Option<String> {
+            (name != "UNSET").then(|| format!("host-{name}"))
+        }
+    }
+
+    fn options(config: ContainerConfig) -> RunOptions {
+        RunOptions {
+            root: RootSource::Image {
+                config: Box::new(config),
+                id: ImageId::new(Digest::sha256(b"")),
+                name: "busybox".to_owned(),
+                tree: "/tree".into(),
+            },
+            command: Vec::new(),
+            entrypoint: None,
+            env: Vec::new(),
+            hostname: None,
+            interactive: false,
+            terminal: false,
+            memory: None,
+            cpus: None,
+            pids_limit: Some(100),
+            name: None,
+            network: Network::None,
+            read_only: false,
+            remove: false,
+            user: None,
+            user_namespace: UserNamespace::Private,
+            volumes: Vec::new(),
+            workdir: None,
+        }
+    }
+
+    fn spec(options: &RunOptions) -> Result<Spec, Error> {
+        let user = User { uid: 0, gid: 0, additional_gids: vec![0], home: "/root".to_owned() };
+        build(&Request {
+            options,
+            id: &"0123456789abcdef".repeat(4),
+            folder: Path::new("/c"),
+            user: &user,
+            ids: Some(IdRange { first: 1_000_000, size: 65_536 }),
+            caller: &Caller,
+            window: None,
+            rlimits: Vec::new(),
+            machine_root: true,
+            has_tty_group: true,
+        })
+    }
+
+    fn strings(items: &[&str]) -> Vec<String> {
+        items.iter().map(|item| (*item).to_owned()).collect()
+    }
+
+    #[test]
+    fn entry_point_and_command() {
+        let config = ContainerConfig {
+            entrypoint: strings(&["/entry", "-x"]),
+            cmd: strings(&["default"]),
+            ..ContainerConfig::default()
+        };
+        let args = |entrypoint: Option<&str>, command: &[&str]| {
+            let mut options = options(config.clone());
+            options.entrypoint = entrypoint.map(str::to_owned);
+            options.command = strings(command);
+            spec(&options).map(|spec| spec.process.unwrap().args)
+        };
+        assert_eq!(args(None, &[]).unwrap(), ["/entry", "-x", "default"]);
+        assert_eq!(args(None, &["a b", "c\n"]).unwrap(), ["/entry", "-x", "a b", "c\n"]);
+        assert_eq!(args(Some("sh"), &[]).unwrap(), ["sh"]);
+        assert_eq!(args(Some(""), &["ls"]).unwrap(), ["ls"]);
+        assert!(matches!(args(Some(""), &[]), Err(Error::NoCommand)));
+    }
+
+    #[test]
+    fn the_callers_environment_does_not_leak() {
+        let image = ["AWS_KEY", "*", "PATH*", "=x", "", "A=1", "A=2", "HOME=/data"];
+        let mut options = options(ContainerConfig {
+            env: strings(&image),
+            cmd: strings(&["sh"]),
+            ..ContainerConfig::default()
+        });
+        options.env = strings(&["B=x=y", "COPIED", "UNSET"]);
+        let env = spec(&options).unwrap().process.unwrap().env;
+        let path = format!("PATH={DEFAULT_PATH}");
+        let wanted =
+            [&path, "HOSTNAME=0123456789ab", "HOME=/data", "A=2", "B=x=y", "COPIED=host-COPIED"];
+        assert_eq!(env, wanted);
+    }
+
+    #[test]
+    fn limits() {
+        let mut options =
+            options(ContainerConfig { cmd: strings(&["sh"]), ..ContainerConfig::default() });
+        options.memory = Some(64 << 20);
+        options.cpus = Some(1.5);
+        let linux = spec(&options).unwrap().linux.unwrap();
+        let resources = linux.resources.unwrap();
+        assert_eq!(resources.memory.unwrap().limit, Some(64 << 20));
+        assert_eq!(resources.cpu.unwrap().quota, Some(150_000));
+        assert_eq!(resources.pids.unwrap().limit, Some(100));
+        assert_eq!(linux.uid_mappings[0].host_id, 1_000_000);
+    }
+}
