@@ -2,6 +2,7 @@
 //!
 //! The modules and the only arrows between them are drawn in `ARCHITECTURE.md` and held by `tests/architecture.rs`.
 
+pub mod cli;
 pub mod container;
 pub mod image;
 pub mod oci;

@@ -1,0 +1,44 @@
+//! `mydocker import`.
+
+use std::path::PathBuf;
+
+use super::failure::While as _;
+use super::progress::Progress;
+use super::{Global, Outcome, output};
+use crate::image::{self, Input};
+use crate::oci::reference::Reference;
+
+/// Make an image from a file or folder, without a registry
+///
+/// Takes a root filesystem as `docker export` writes it, an archive of `docker save`, an OCI archive, an OCI image
+/// layout, or a folder with a root filesystem; archives also packed with gzip, zstd, xz or bzip2.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// What to call the image [default: the name in the archive, or the file's own]
+    #[arg(long)]
+    name: Option<String>,
+    /// Show no progress
+    #[arg(short, long)]
+    quiet: bool,
+    /// The file or folder; - for standard input
+    #[arg(value_name = "FILE|-|DIR")]
+    input: PathBuf,
+}
+
+pub(super) fn run(global: &Global, args: Args) -> Outcome {
+    let what = format!("import {}", args.input.display());
+    let name: Option<Reference> = args.name.map(|name| name.parse()).transpose().doing(&what)?;
+    let input = match args.input {
+        path if path.as_os_str() == "-" => Input::Stdin,
+        path if path.is_dir() => Input::Folder(path),
+        path => Input::File(path),
+    };
+    let store = global.store().doing(&what)?;
+    let progress = Progress::new(args.quiet);
+    let imported = image::import(&store, &input, name.as_ref(), &progress).doing(&what)?;
+    for (name, id) in imported {
+        progress.say(&format!("Imported {} ({})", name.familiar(), id.digest().short()));
+        output::data(&format!("{id}\n"));
+    }
+    Ok(0)
+}

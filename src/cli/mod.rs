@@ -1,0 +1,191 @@
+//! The command line: the only place that prints.
+//!
+//! One verb a file. What a verb does is done by [`crate::image`] and [`crate::container`]; here are its options, its
+//! output and its exit code. Standard output is data; everything else goes to standard error.
+
+mod failure;
+mod images;
+mod import;
+mod info;
+mod inspect;
+mod logger;
+mod map_ids;
+mod oci;
+mod output;
+mod progress;
+mod ps;
+mod pull;
+mod rm;
+mod rmi;
+mod run;
+mod version;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::container::Containers;
+use crate::runtime::{self, rootless};
+use crate::store::{Durability, Store};
+use failure::{Failure, While as _};
+
+/// The store of root, and of an ordinary user below the user's data folder.
+const SYSTEM_ROOT: &str = "/var/lib/mydocker";
+/// What a reboot forgets, for root.
+const SYSTEM_RUN: &str = "/run/mydocker";
+
+/// Pulls container images and runs them: one program, no daemon, no Docker
+#[derive(Debug, Parser)]
+#[command(name = "mydocker", version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Options that every verb has.
+#[derive(Debug, clap::Args)]
+struct Global {
+    /// Folder of the store [default: /var/lib/mydocker, $XDG_DATA_HOME/mydocker for ordinary users]
+    #[arg(long, global = true, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Say on standard error what is decided and why
+    #[arg(long, global = true)]
+    debug: bool,
+    /// Return before what was written is safe from a power cut
+    #[arg(long, global = true)]
+    no_sync: bool,
+    #[arg(skip)]
+    run: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Pull(pull::Args),
+    Import(import::Args),
+    Run(Box<run::Args>),
+    Images(images::Args),
+    Inspect(inspect::Args),
+    Rmi(rmi::Args),
+    Ps(ps::Args),
+    Rm(rm::Args),
+    Version(version::Args),
+    Info(info::Args),
+    #[command(name = rootless::MAP_IDS_VERB, hide = true)]
+    MapIds(map_ids::Args),
+    #[command(hide = true)]
+    Oci(oci::OciArgs),
+}
+
+impl Verb {
+    /// Starts the program again from a copy that cannot be written to, if the verb may run a container whose root owns
+    /// this program's file; it must happen before anything that starting again would undo.
+    fn seal(&self) -> Result<(), Failure> {
+        match self {
+            Self::Run(args) if args.needs_seal() || !nix::unistd::geteuid().is_root() => {
+                runtime::seal().doing("run")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it makes, reads or removes files with owners of their own, and so needs to be root of some kind.
+    fn needs_ids(&self) -> bool {
+        matches!(self, Self::Pull(_) | Self::Import(_) | Self::Run(_) | Self::Rmi(_) | Self::Rm(_))
+    }
+}
+
+/// Runs the program with `args`, the first of which is its own name, and says with which code it exits.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => return failure::usage(&error),
+    };
+    logger::init(cli.global.debug);
+    let global = cli.global.settle();
+    if let Err(failure) = cli.verb.seal() {
+        return failure.report();
+    }
+    if !nix::unistd::geteuid().is_root()
+        && cli.verb.needs_ids()
+        && let Err(failure) = enter_user_namespace()
+    {
+        return failure.report();
+    }
+    let done = match cli.verb {
+        Verb::Pull(args) => pull::run(&global, args),
+        Verb::Import(args) => import::run(&global, args),
+        Verb::Run(args) => run::run(&global, *args),
+        Verb::Images(args) => images::run(&global, &args),
+        Verb::Inspect(args) => inspect::run(&global, &args),
+        Verb::Rmi(args) => rmi::run(&global, &args),
+        Verb::Ps(args) => ps::run(&global, &args),
+        Verb::Rm(args) => rm::run(&global, &args),
+        Verb::Version(args) => version::run(&args),
+        Verb::Info(args) => info::run(&global, &args),
+        Verb::MapIds(args) => map_ids::run(&args),
+        Verb::Oci(args) => Ok(oci::main(&args)),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => failure.report(),
+    }
+}
+
+fn enter_user_namespace() -> Result<(), Failure> {
+    if rootless::enter().doing("start")? == rootless::Ids::Single {
+        output::warning(
+            "no ids for this user in /etc/subuid and /etc/subgid, or no newuidmap: \
+             images with files of other users than root cannot be unpacked",
+        );
+    }
+    Ok(())
+}
+
+impl Global {
+    /// The same with the folders decided, which must happen before this process becomes root in a user namespace.
+    fn settle(self) -> Self {
+        let (root, run) = (Some(self.root()), Some(self.run()));
+        Self { root, run, ..self }
+    }
+
+    /// Where the store is: `--root`, `MYDOCKER_ROOT`, or the usual place for this user.
+    fn root(&self) -> PathBuf {
+        let given =
+            self.root.clone().or_else(|| std::env::var_os("MYDOCKER_ROOT").map(PathBuf::from));
+        given.unwrap_or_else(|| {
+            if nix::unistd::geteuid().is_root() {
+                return PathBuf::from(SYSTEM_ROOT);
+            }
+            let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
+            let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from);
+            data.unwrap_or_else(|| home().join(".local/share")).join("mydocker")
+        })
+    }
+
+    /// Where running containers are written down: `MYDOCKER_RUN`, or beside the store unless it is the usual one.
+    fn run(&self) -> PathBuf {
+        let given =
+            self.run.clone().or_else(|| std::env::var_os("MYDOCKER_RUN").map(PathBuf::from));
+        if let Some(given) = given {
+            return given;
+        }
+        let root = self.root();
+        if root == *SYSTEM_ROOT { PathBuf::from(SYSTEM_RUN) } else { root.join("run") }
+    }
+
+    fn store(&self) -> Result<Store, crate::store::Error> {
+        let durability = if self.no_sync { Durability::Unflushed } else { Durability::Flushed };
+        Store::open(&self.root(), durability)
+    }
+
+    fn containers(&self) -> Result<Containers, crate::container::Error> {
+        Containers::open(&self.root(), &self.run())
+    }
+}
+
+/// What a verb returns: the exit code, or what went wrong.
+type Outcome = Result<u8, Failure>;

@@ -1,0 +1,46 @@
+//! `mydocker rmi`.
+
+use super::failure::{Failure, While as _};
+use super::{Global, Outcome, output};
+use crate::image;
+
+/// Remove images
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Take the name away even if a container stands on the image
+    #[arg(short, long)]
+    force: bool,
+    /// Names, ids or first digits of ids
+    #[arg(required = true)]
+    image: Vec<String>,
+}
+
+pub(super) fn run(global: &Global, args: &Args) -> Outcome {
+    let mut code = 0;
+    for name in &args.image {
+        // One that cannot be removed does not keep the others.
+        if let Err(failure) = remove(global, name, args.force) {
+            failure.report();
+            code = 1;
+        }
+    }
+    Ok(code)
+}
+
+fn remove(global: &Global, name: &str, force: bool) -> Result<(), Failure> {
+    let what = format!("rmi {name}");
+    let store = global.store().doing(&what)?;
+    let (records, _) = global.containers().and_then(|containers| containers.list()).doing(&what)?;
+    let users: Vec<_> = records
+        .into_iter()
+        .filter_map(|record| Some((record.id.chars().take(12).collect(), record.image_id?)))
+        .collect();
+    let removed = image::remove(&store, name, &users, force).doing(&what)?;
+    for name in removed.names {
+        output::data(&format!("Untagged: {name}\n"));
+    }
+    for id in removed.images {
+        output::data(&format!("Deleted: {id}\n"));
+    }
+    Ok(())
+}

@@ -1,0 +1,22 @@
+//! The built program, driven as a user drives it, against real registries and the real kernel.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+#[macro_use]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod crash;
+mod errors;
+mod images;
+mod import;
+mod isolation;
+mod limits;
+mod lists;
+mod process;
+mod pull;
+mod rootless;
+mod run;
+mod secure_registry;
+mod signals;
+mod terminal;

@@ -1,0 +1,84 @@
+//! Ordinary users.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use crate::support::command::Cmd;
+use crate::support::env::TestEnv;
+use crate::support::fixtures;
+use crate::support::require::Need::{Root, Tool};
+use crate::support::tree;
+use crate::support::user::{Allowed, User};
+
+#[test]
+fn an_image_is_imported_and_run() {
+    require!(Root, Tool("setpriv"), Tool("newuidmap"));
+    let env = TestEnv::new();
+    let user = User::new(&env, Allowed::ManyIds);
+    user.mydocker(["import"]).arg(fixtures::path("busybox.tar")).ok();
+    let run = |args: &[&str]| user.mydocker(["run", "--rm", "busybox"]).args(args).run().success();
+    run(&["id", "-u"]).prints("0\n");
+    run(&["sh", "-c", "touch /x && chown 33:33 /x && stat -c %u:%g /x"]).prints("33:33\n");
+}
+
+#[test]
+fn all_that_layers_can_hold_but_devices() {
+    require!(Root, Tool("setpriv"), Tool("newuidmap"));
+    let env = TestEnv::new();
+    let user = User::new(&env, Allowed::ManyIds);
+    let import =
+        user.mydocker(["import", "--name", "layered"]).arg(fixtures::path("layered")).run();
+    // Device nodes are root's alone; an image with some either comes without them or is refused with the reason.
+    match import.code() {
+        Some(0) => {
+            let tree = user.root().join("rootfs/layered").canonicalize().unwrap();
+            assert_eq!(fs::metadata(tree.join("meta/owner-1000-1000")).unwrap().uid(), 300_999);
+        }
+        _ => drop(import.fails(125, &["special/"])),
+    }
+}
+
+#[test]
+fn one_id_is_enough_for_an_image_that_is_all_roots() {
+    require!(Root, Tool("setpriv"));
+    let env = TestEnv::new();
+    let user = User::new(&env, Allowed::OneId);
+    user.mydocker(["import"]).arg(fixtures::path("busybox.tar")).run().success();
+    let output = user.mydocker(["run", "--rm", "busybox", "id", "-u"]).run();
+    output.success().prints("0\n");
+}
+
+#[test]
+fn one_id_is_not_enough_for_other_owners() {
+    require!(Root, Tool("setpriv"));
+    let env = TestEnv::new();
+    let user = User::new(&env, Allowed::OneId);
+    let import =
+        user.mydocker(["import", "--name", "layered"]).arg(fixtures::path("layered")).run();
+    import.fails(125, &["/etc/subuid"]);
+    assert!(tree::read(&user.root().join("trees")).len() <= 1);
+}
+
+#[test]
+fn no_user_namespaces() {
+    require!(Root, Tool("setpriv"));
+    let env = TestEnv::new();
+    let user = User::new(&env, Allowed::NoNamespace);
+    let root = env.folder().join("root");
+    fs::create_dir(&root).unwrap();
+    Cmd::new("tar").arg("-xf").arg(fixtures::path("busybox.tar")).arg("-C").arg(&root).ok();
+    let run =
+        user.mydocker(["run", "--rm", "--rootfs"]).arg(&root).args(["/bin/busybox", "true"]).run();
+    run.fails(125, &["not root", "user namespaces", "hint:"]);
+}
+
+#[test]
+fn a_store_of_somebody_else() {
+    require!(Root, Tool("setpriv"));
+    let env = TestEnv::with_busybox();
+    let user = User::new(&env, Allowed::OneId);
+    user.mydocker(["images", "--root"])
+        .arg(env.root())
+        .run()
+        .fails(125, &["permission denied", "--root"]);
+}
