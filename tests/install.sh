@@ -1,0 +1,32 @@
+#!/bin/sh
+# Installs what the tests use, on Debian and Ubuntu, as root or through sudo. Elsewhere it says what is missing, and the
+# tests that need it say that they are skipped.
+set -eu
+# A compiler for the crates with C in them; registries, peers and tools to compare with; what fills and packs images.
+packages="gcc libc6-dev binutils curl docker-registry skopeo umoci apache2-utils openssl python3 busybox-static
+  debootstrap attr e2fsprogs uidmap util-linux gzip bzip2 xz-utils zstd"
+
+missing=
+for package in $packages; do
+  dpkg-query -W -f '${Status}\n' "$package" 2>/dev/null | grep -q ' installed$' || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+
+if ! command -v apt-get >/dev/null; then
+  echo "skipped: there is no apt-get here to install:$missing" >&2
+  exit 0
+fi
+sudo=
+if [ "$(id -u)" != 0 ]; then
+  if ! sudo -n true 2>/dev/null; then
+    echo "skipped: not root, and sudo asks for a password: not installing:$missing" >&2
+    exit 0
+  fi
+  sudo=sudo
+fi
+export DEBIAN_FRONTEND=noninteractive
+$sudo apt-get update -qq
+# Word splitting is what turns the list into arguments.
+$sudo apt-get install -qq --no-install-recommends $missing
+# The tests start registries of their own.
+[ ! -d /run/systemd/system ] || $sudo systemctl disable --quiet --now docker-registry 2>/dev/null || true
