@@ -1,0 +1,198 @@
+#!/bin/bash
+# run.sh PROGRAM [NAME...]: measures PROGRAM beside its peers on this machine, as root, and prints tables with ratios.
+#
+#   pull    Debian from a registry on loopback: peers, and curl, gzip and tar of the same layer as the floor
+#   run     start and finish `true`: peers with a prepared bundle or image
+#   memory  the largest size of a pull in memory
+#
+# The commands take turns within one run, so what else the machine does meets them all alike. Every pull goes to a
+# freshly made ext4, since ext4 does not use again what was deleted a moment ago. Numbers are medians. A peer that is
+# missing is left out, and named.
+set -euo pipefail
+program=$(realpath "${1:?usage: run.sh PROGRAM [pull|run|memory]...}")
+shift
+self=$(realpath "$0")
+cd "$(dirname "$self")/.."
+[ "$(id -u)" = 0 ] || { echo "run.sh: this needs root: mounts, and containers without a user namespace" >&2; exit 1; }
+if [ -z "${MYDOCKER_BENCH_INNER:-}" ]; then
+  # A mount namespace of its own, which takes every mount away when it ends.
+  MYDOCKER_BENCH_INNER=1 exec unshare --mount --propagation private "$self" "$program" "$@"
+fi
+# Older crun takes a host with both cgroup versions for broken; what is not mounted does not disturb it.
+! mountpoint -q /sys/fs/cgroup/unified || umount /sys/fs/cgroup/unified
+fixtures=$PWD/target/test-images
+tests/support/fixtures.sh "$fixtures"
+work=$(mktemp -d /var/tmp/mydocker-bench.XXXXXX)
+cleanup() {
+  [ -z "${registry:-}" ] || kill "$registry" 2>/dev/null || true
+  umount -q "$work/disk" 2>/dev/null || true
+  rm -rf "$work"
+}
+trap cleanup EXIT
+mkdir "$work/disk"
+export LC_ALL=C
+declare -A times left_out
+order=()
+
+has() {
+  command -v "$1" >/dev/null
+}
+
+# lap NAME COMMAND...: runs it and notes its microseconds under NAME. One that fails is left out from then on.
+lap() {
+  local name=$1 before after
+  shift
+  [ -z "${left_out[$name]:-}" ] || return 0
+  before=${EPOCHREALTIME/./}
+  if "$@" >"$work/log" 2>&1 </dev/null; then
+    after=${EPOCHREALTIME/./}
+    [ -n "${times[$name]:-}" ] || order+=("$name")
+    times[$name]+="$((after - before)) "
+  else
+    left_out[$name]="it failed: $(tail -n 1 "$work/log")"
+  fi
+}
+
+# peer NAME PROGRAM COMMAND...: a lap of a program that may be missing.
+peer() {
+  local name=$1 needed=$2
+  shift 2
+  if has "$needed"; then
+    lap "$name" "$@"
+  else
+    left_out[$name]="$needed is not installed"
+  fi
+}
+
+median() {
+  tr ' ' '\n' | grep . | sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'
+}
+
+# table TITLE NAME: prints all times, and how long each takes in units of the one called NAME.
+table() {
+  local title=$1 unit name middle
+  unit=$(median <<<"${times[$2]}")
+  printf '\n%s\n%-44s %10s %8s\n' "$title" "" "median ms" "× $2"
+  for name in "${order[@]}"; do
+    middle=$(median <<<"${times[$name]}")
+    awk -v name="$name" -v middle="$middle" -v unit="$unit" \
+      'BEGIN { printf "%-44s %10.1f %8.2f\n", name, middle / 1000, middle / unit }'
+  done
+  for name in "${!left_out[@]}"; do
+    printf '%-44s left out: %s\n' "$name" "${left_out[$name]}"
+  done
+  times=() order=() left_out=()
+}
+
+fresh_disk() {
+  umount -q "$work/disk" 2>/dev/null || true
+  rm -f "$work/image"
+  truncate -s 4G "$work/image"
+  mke2fs -q -F -t ext4 -E lazy_itable_init=0,lazy_journal_init=0 "$work/image"
+  mount -o loop "$work/image" "$work/disk"
+  # What the last one left to be written is not for the next one to wait for.
+  sync
+}
+
+start_registry() {
+  port=$(tests/support/free-port.py)
+  cat >"$work/registry.yml" <<END
+version: 0.1
+log: { level: error, accesslog: { disabled: true } }
+storage: { filesystem: { rootdirectory: $fixtures/registry }, maintenance: { readonly: { enabled: true } } }
+http: { addr: 127.0.0.1:$port }
+END
+  docker-registry serve "$work/registry.yml" >"$work/registry.log" 2>&1 &
+  registry=$!
+  for _ in $(seq 100); do curl -fs "http://127.0.0.1:$port/v2/" >/dev/null && return; sleep 0.1; done
+  cat "$work/registry.log" >&2
+  exit 1
+}
+
+stop_registry() {
+  kill "$registry" && wait "$registry" 2>/dev/null || true
+  registry=
+}
+
+debian_layer() {
+  python3 - "$fixtures/debian" <<'END'
+import json, os, sys
+blob = lambda d: json.load(open(os.path.join(sys.argv[1], "blobs", *d["digest"].split(":"))))
+print(blob(json.load(open(sys.argv[1] + "/index.json"))["manifests"][0])["layers"][0]["digest"])
+END
+}
+
+bench_pull() {
+  [ -d "$fixtures/debian" ] || { echo "left out: pull: there is no Debian image" >&2; return; }
+  start_registry
+  local image=127.0.0.1:$port/debian layer url
+  layer=$(debian_layer)
+  url=http://127.0.0.1:$port/v2/debian/blobs/$layer
+  for _ in 1 2 3 4 5; do
+    fresh_disk
+    lap 'curl | gzip -d | tar -x' sh -c "mkdir '$work/disk/r' && curl -fsS '$url' | gzip -d | tar -x -C '$work/disk/r'"
+    fresh_disk
+    lap 'mydocker pull --no-sync' "$program" --no-sync --root "$work/disk/s" pull --quiet "$image"
+    fresh_disk
+    lap 'mydocker pull' "$program" --root "$work/disk/s" pull --quiet "$image"
+    fresh_disk
+    peer 'skopeo copy + umoci unpack' umoci sh -c "skopeo --insecure-policy copy --quiet --src-tls-verify=false \
+      docker://$image oci:$work/disk/l:x && umoci unpack --image $work/disk/l:x $work/disk/b"
+    fresh_disk
+    peer 'podman pull' podman podman --root "$work/disk/p" --runroot "$work/disk/run" --storage-driver overlay \
+      pull --quiet --tls-verify=false "$image"
+    umount -q "$work/disk/p/overlay" || true
+  done
+  stop_registry
+  table "pull of Debian from loopback, fresh ext4 each time, 5 rounds" 'curl | gzip -d | tar -x'
+}
+
+bench_run() {
+  local root=$work/run rounds=${MYDOCKER_BENCH_ROUNDS:-40} n unit
+  local podman=(--root "$root/podman" --runroot "$root/podman-run" --storage-driver overlay)
+  mkdir -p "$root/bundle/rootfs"
+  "$program" --root "$root/store" import --quiet "$fixtures/busybox.tar" >/dev/null
+  tar -xf "$fixtures/busybox.tar" -C "$root/bundle/rootfs"
+  cp bench/config.json "$root/bundle/"
+  if has podman; then
+    podman "${podman[@]}" import --quiet "$fixtures/busybox.tar" localhost/busybox >/dev/null 2>&1
+  fi
+  for n in $(seq "$rounds"); do
+    lap 'mydocker run --rm' "$program" --root "$root/store" run --rm busybox true
+    peer 'crun run' crun crun run --bundle "$root/bundle" "bench-$n"
+    peer 'crun run, without cgroups' crun crun --cgroup-manager disabled run --bundle "$root/bundle" "bench-$n"
+    peer 'runc run' runc runc run --bundle "$root/bundle" "bench-$n"
+    peer 'bwrap, no overlay, cgroup or seccomp' bwrap \
+      bwrap --unshare-all --bind "$root/bundle/rootfs" / --proc /proc --dev /dev true
+    [ $((n % 8)) != 0 ] ||
+      peer 'podman run --rm --network none' podman podman "${podman[@]}" run --rm --network none --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 localhost/busybox true
+  done
+  unit='crun run'
+  [ -n "${times[$unit]:-}" ] || unit='crun run, without cgroups'
+  [ -n "${times[$unit]:-}" ] || unit='mydocker run --rm'
+  table "start and finish \`true\`, $rounds rounds; crun, runc and bwrap have an unpacked bundle" "$unit"
+  umount -q "$root/podman/overlay" || true
+}
+
+bench_memory() {
+  local image
+  start_registry
+  printf '\nlargest resident size of a pull\n'
+  for image in busybox layered debian; do
+    [ -d "$fixtures/$image" ] || continue
+    python3 - "$program" "$work/memory-$image" "127.0.0.1:$port/$image" <<'END'
+import resource, subprocess, sys
+program, root, image = sys.argv[1:]
+subprocess.run([program, "--root", root, "pull", "--quiet", image], check=True, stdout=subprocess.DEVNULL)
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+print(f"{image.split('/')[1]:<44} {peak:10.1f} MiB")
+END
+  done
+  stop_registry
+}
+
+printf '%s, %s cores, %s, Linux %s, %s\n' "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n1)" "$(nproc)" \
+  "$(awk '/MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo)" "$(uname -r)" "$("$program" version)"
+for name in "${@:-pull run memory}"; do
+  for one in $name; do "bench_$one"; done
+done
