@@ -48,7 +48,12 @@ pub fn remove_tree(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), RemoveErro
         Err(Errno::EISDIR) => {}
         Err(errno) => return Err(failed(errno)),
     }
-    let mut stack = vec![Level::open(parent, name).map_err(failed)?];
+    let mut stack = match Level::open(parent, name) {
+        Ok(top) => vec![top],
+        // Another process was faster: whoever removes the same tree at the same time does the same work.
+        Err(Errno::ENOENT) => return Ok(()),
+        Err(errno) => return Err(failed(errno)),
+    };
     let mut moved = 0_u64;
     loop {
         let here = stack.len();
@@ -57,7 +62,10 @@ pub fn remove_tree(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), RemoveErro
         let result = match step {
             Ok(Step::Removed) => Ok(()),
             Ok(Step::Enter(child)) if here < MAX_OPEN => {
-                Level::open(level.reader.fd(), &child).map(|child| stack.push(child))
+                match Level::open(level.reader.fd(), &child) {
+                    Err(Errno::ENOENT) => Ok(()),
+                    opened => opened.map(|child| stack.push(child)),
+                }
             }
             Ok(Step::Enter(child)) => move_to_top(&stack, &child, &mut moved),
             Ok(Step::End) => leave(&mut stack, parent, moved),
@@ -87,7 +95,12 @@ impl Level {
 
     /// Removes the next entry if it is no directory.
     fn step(&mut self) -> nix::Result<Step> {
-        let Some((name, kind)) = self.reader.next_entry()? else { return Ok(Step::End) };
+        let (name, kind) = match self.reader.next_entry() {
+            Ok(Some(entry)) => entry,
+            // A directory that another process has removed meanwhile cannot be read any more.
+            Ok(None) | Err(Errno::ENOENT) => return Ok(Step::End),
+            Err(errno) => return Err(errno),
+        };
         let name = name.to_vec();
         if kind == EntryKind::Directory {
             return Ok(Step::Enter(name));

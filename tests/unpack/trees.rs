@@ -101,3 +101,22 @@ fn a_racing_link_leads_nowhere() {
     });
     canary.check("race");
 }
+
+#[test]
+fn removed_by_several_at_once() {
+    let scratch = Scratch::new();
+    let parent = File::open(&scratch.0).unwrap();
+    for _ in 0..60 {
+        for folder in 0..40 {
+            fs::create_dir_all(scratch.path(format!("t/{folder}/x"))).unwrap();
+        }
+        std::thread::scope(|scope| {
+            let removals: Vec<_> =
+                (0..3).map(|_| scope.spawn(|| remove_tree(parent.as_fd(), b"t"))).collect();
+            for removal in removals {
+                removal.join().unwrap().unwrap();
+            }
+        });
+        assert!(!scratch.path("t").exists());
+    }
+}
