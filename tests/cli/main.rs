@@ -6,8 +6,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod contents;
 mod crash;
 mod errors;
+#[path = "../support/fake_registry.rs"]
+mod fake_registry;
 mod images;
 mod import;
 mod isolation;
