@@ -22,8 +22,9 @@ impl Scratch {
     pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        // Not /tmp: a tmpfs, which it often is, has no `user.*` attributes before Linux 6.6.
         let path =
-            std::env::temp_dir().join(format!("mydocker-unpack-{}-{number}", std::process::id()));
+            Path::new("/var/tmp").join(format!("mydocker-unpack-{}-{number}", std::process::id()));
         fs::create_dir(&path).unwrap();
         Self(path)
     }
