@@ -180,7 +180,7 @@ impl Client {
             let digest = hash(algorithm, &bytes);
             let media_type = match descriptor {
                 Some(descriptor) => agreed_type(descriptor, bytes.len(), kind)?,
-                None if kind.is_empty() => own_type(&bytes),
+                None if kind.is_empty() => media_type_of(&bytes),
                 None => kind,
             };
             Ok(RawManifest { bytes, digest, media_type })
@@ -330,8 +330,8 @@ fn agreed_type(descriptor: &Descriptor, size: usize, kind: String) -> Result<Str
     Err(Error::MediaType { digest, expected: printable(&expected), actual: kind })
 }
 
-/// The type that a document gives itself, or else the one whose form it has; empty if it is neither.
-fn own_type(bytes: &[u8]) -> String {
+/// The type that a manifest or index gives itself, or else the one whose form it has; empty if it is neither.
+pub fn media_type_of(bytes: &[u8]) -> String {
     let (own, form) = match Document::parse(bytes, None) {
         Ok(Document::Index(index)) => (index.media_type, OCI_INDEX),
         Ok(Document::Manifest(manifest)) => (manifest.media_type, OCI_MANIFEST),

@@ -353,20 +353,28 @@ impl Error {
 
     /// Whether no exchange with the server came about.
     pub(super) fn is_unreachable(&self) -> bool {
-        match self {
-            Self::Connect { .. } | Self::PlainHttp { .. } | Self::Timeout { .. } => true,
-            Self::Tls { .. } | Self::Transfer { .. } | Self::UnknownIssuer { .. } => true,
-            _ => false,
-        }
+        matches!(
+            self,
+            Self::Connect { .. }
+                | Self::PlainHttp { .. }
+                | Self::Timeout { .. }
+                | Self::Tls { .. }
+                | Self::Transfer { .. }
+                | Self::UnknownIssuer { .. }
+        )
     }
 
     /// Whether the server sends something else than what was asked for and calls it the same.
-    pub(super) fn is_lie(&self) -> bool {
-        match self {
-            Self::DigestMismatch { .. } | Self::MediaType { .. } | Self::Range { .. } => true,
-            Self::BodyTooLarge { .. } | Self::NotARegistry { .. } | Self::Size { .. } => true,
-            _ => false,
-        }
+    pub fn is_lie(&self) -> bool {
+        matches!(
+            self,
+            Self::BodyTooLarge { .. }
+                | Self::DigestMismatch { .. }
+                | Self::MediaType { .. }
+                | Self::NotARegistry { .. }
+                | Self::Range { .. }
+                | Self::Size { .. }
+        )
     }
 
     /// The pause that the registry asks for.

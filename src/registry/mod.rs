@@ -32,7 +32,7 @@ mod tls;
 mod transport;
 
 pub use blob::Blob;
-pub use client::{Client, RawManifest};
+pub use client::{Client, RawManifest, media_type_of};
 pub use error::{Cause, Error, Issuer, Sent};
 pub use options::{Environment, Options};
 pub use sources::Watcher;
