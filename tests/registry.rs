@@ -10,6 +10,8 @@ mod content;
 mod download;
 #[path = "support/fake_registry.rs"]
 mod fake_registry;
+#[path = "registry/mirrors.rs"]
+mod mirrors;
 #[path = "registry/network.rs"]
 mod network;
 #[path = "registry/redirects.rs"]

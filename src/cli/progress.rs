@@ -6,9 +6,11 @@ use std::sync::Mutex;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use super::failure::chain;
 use super::output;
 use crate::image::{Event, Observer};
 use crate::oci::digest::Digest;
+use crate::registry::{self, Watcher};
 
 /// Shows what happens to an image's layers.
 #[derive(Debug)]
@@ -43,18 +45,36 @@ impl Progress {
             Mode::Quiet => {}
         }
     }
+
+    /// Warns, above the bars.
+    fn warn(&self, text: &str) {
+        match &self.mode {
+            Mode::Bars { all, .. } => drop(all.println(format!("mydocker: warning: {text}"))),
+            _ => output::warning(text),
+        }
+    }
+}
+
+impl Watcher for Progress {
+    fn mirror_dropped(&self, mirror: &str, why: &dyn std::error::Error) {
+        self.warn(&format!("mirror `{mirror}` is no longer asked: it sends something else: {why}"));
+    }
+
+    fn mirror_failed(&self, mirror: &str, why: &registry::Error) {
+        self.warn(&format!("mirror `{mirror}` was asked first: {}", chain(why)));
+    }
 }
 
 impl Observer for Progress {
     fn event(&self, event: Event<'_>) {
-        if let Event::DroppedAttributes(count) = event {
-            let text = format!(
+        match event {
+            Event::DroppedAttributes(count) => self.warn(&format!(
                 "{count} extended attributes left out: the store's file system cannot hold them"
-            );
-            return match &self.mode {
-                Mode::Bars { all, .. } => drop(all.println(format!("mydocker: warning: {text}"))),
-                _ => output::warning(&text),
-            };
+            )),
+            Event::PassedOver(reference, why) => {
+                self.warn(&format!("{reference} was looked for first: {}", chain(why)));
+            }
+            _ => {}
         }
         match &self.mode {
             Mode::Bars { all, layers } => show(all, layers, event),
@@ -92,7 +112,7 @@ fn show(all: &MultiProgress, layers: &Mutex<HashMap<Digest, ProgressBar>>, event
         }
         Event::Exists(digest) => finish(&layers, digest, "Already exists"),
         Event::Unpacked(digest) => finish(&layers, digest, "Pull complete"),
-        Event::DroppedAttributes(_) => {}
+        Event::DroppedAttributes(_) | Event::PassedOver(..) => {}
     }
 }
 

@@ -10,7 +10,9 @@ use clap::ArgAction;
 use super::failure::{Failure, While as _};
 use super::{Global, Outcome, output};
 use crate::container::{self, Network, RootSource, RunOptions, UserNamespace, Volume};
-use crate::image;
+use crate::image::{self, Image};
+use crate::registry::{self, Client};
+use crate::store::Store;
 
 /// Run a command in a new container
 #[derive(Debug, clap::Args)]
@@ -115,18 +117,17 @@ pub(super) fn run(global: &Global, args: Args) -> Outcome {
     let containers = global.containers().doing(&what)?;
     let root = match (root, args.rootfs) {
         (Some(name), _) => {
-            let image = match image::find(&store, &name) {
-                Err(image::Error::NoSuchImage(_)) => {
-                    if let Some(code) =
-                        pull(global, &name, &args.platform, &args.plain_http, args.quiet)?
-                    {
-                        return Ok(code);
-                    }
-                    image::find(&store, &name)
+            let mut found = find(&store, &name).doing(&what)?;
+            if found.is_none() {
+                if let Some(code) =
+                    pull(global, &name, &args.platform, &args.plain_http, args.quiet)?
+                {
+                    return Ok(code);
                 }
-                found => found,
-            };
-            let image = image.doing(&what)?;
+                found = find(&store, &name).doing(&what)?;
+            }
+            let missing = || image::Error::NoSuchImage(name.clone());
+            let image = found.ok_or_else(missing).doing(&what)?;
             let tree = image.tree(&store).doing(&what)?;
             RootSource::Image {
                 name: image.name().unwrap_or(&name).to_owned(),
@@ -159,6 +160,22 @@ pub(super) fn run(global: &Global, args: Args) -> Outcome {
     };
     let mut warn = |text: &str| output::warning(&format!("{what}: {text}"));
     container::run(&containers, &store, &options, &mut warn).doing(&what)
+}
+
+/// The image that `name` stands for, if it is here; a short name may stand for one in another registry.
+fn find(store: &Store, name: &str) -> Result<Option<Image>, image::Error> {
+    match image::find(store, name) {
+        Err(image::Error::NoSuchImage(_)) => {}
+        found => return found.map(Some),
+    }
+    let candidates = Client::new(registry::Options::default())?.candidates(name)?;
+    for candidate in candidates {
+        match image::find(store, &candidate.familiar()) {
+            Err(image::Error::NoSuchImage(_)) => {}
+            found => return found.map(Some),
+        }
+    }
+    Ok(None)
 }
 
 /// Pulls a missing image, and says the exit code if that failed.

@@ -185,16 +185,27 @@ impl Error {
         }
     }
 
+    /// Whether a registry or the way to it is the cause, and not what came from there.
+    pub(super) fn is_network(&self) -> bool {
+        self.causes().any(|cause| {
+            let carried = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+            let carried = carried.and_then(|inner| inner.downcast_ref());
+            let registry = cause.downcast_ref::<registry::Error>().or(carried);
+            registry.is_some_and(|error| !error.is_lie())
+        }) || matches!(self, Self::Registry(error) if !error.is_lie())
+    }
+
+    /// This error and what is behind it.
+    fn causes(&self) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+        let first: &(dyn std::error::Error + 'static) = self;
+        std::iter::successors(Some(first), |error| error.source())
+    }
+
     fn is_disk_full(&self) -> bool {
-        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
-        while let Some(error) = cause {
+        self.causes().any(|error| {
             let errno = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
             let nix = error.downcast_ref::<nix::errno::Errno>().map(|errno| *errno as i32);
-            if matches!(errno.or(nix), Some(libc::ENOSPC | libc::EDQUOT)) {
-                return true;
-            }
-            cause = error.source();
-        }
-        false
+            matches!(errno.or(nix), Some(libc::ENOSPC | libc::EDQUOT))
+        })
     }
 }

@@ -8,6 +8,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use nix::fcntl::OFlag;
 use serde::Deserialize;
@@ -394,6 +395,7 @@ impl Import<'_> {
             observer: self.observer,
             parallel: 2,
             vouched,
+            resumed: Mutex::default(),
         };
         let built = build.tree_of(&id)?;
         let digest = self.staging.write_blob(manifest_bytes)?;
@@ -541,7 +543,7 @@ impl Import<'_> {
 struct Staged;
 
 impl Source for Staged {
-    fn open(&self, layer: &Descriptor) -> Result<Box<dyn Read + Send + '_>, Error> {
+    fn open(&self, layer: &Descriptor, _: u64) -> Result<Box<dyn Read + Send + '_>, Error> {
         Err(crate::store::Error::Vanished(layer.digest.clone()).into())
     }
 }

@@ -1,12 +1,13 @@
 //! Layers into a tree: fetched or read from the store, verified, unpacked side by side, merged in order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::arrival::{self, Arrival};
 use super::{Error, Event, Image, Observer, Silent};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::{DiffId, Digest, ImageId, Mismatch, VerifyReader};
@@ -19,8 +20,13 @@ const TREE: &str = "tree";
 
 /// Where the bytes of layers that the store lacks come from.
 pub(super) trait Source: Sync {
-    /// A reader of the layer's bytes, not verified.
-    fn open(&self, layer: &Descriptor) -> Result<Box<dyn Read + Send + '_>, Error>;
+    /// A reader of the layer's bytes from `offset` on, not verified.
+    fn open(&self, layer: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + '_>, Error>;
+
+    /// Hears that the layer's bytes were not the right ones; says whether others may come when it is opened again.
+    fn distrust(&self, _layer: &Descriptor, _why: &Mismatch) -> bool {
+        false
+    }
 }
 
 /// A tree that a build made or found.
@@ -44,6 +50,8 @@ pub(super) struct Build<'a> {
     /// Whether the DiffIDs come from elsewhere. Those that were computed from the bytes at hand cannot tell that an
     /// archive was cut off, so its end marker has to.
     pub(super) vouched: bool,
+    /// Layers of which an earlier process had left something.
+    pub(super) resumed: Mutex<HashSet<Digest>>,
 }
 
 /// A layer in its own folder.
@@ -111,10 +119,12 @@ impl Build<'_> {
             .collect();
         self.side_by_side(&missing, |at| {
             let layer = &self.layers[at];
-            let compression = compression(layer)?;
-            let reader = self.reader(layer)?;
-            let actual = unpack::diff_id(reader, compression);
-            let actual = actual.map_err(|source| self.error(at, source))?;
+            let actual = loop {
+                match self.diff_id(at) {
+                    Err(error) if self.may_come_right(layer, &error) => {}
+                    result => break result?,
+                }
+            };
             let expected = self.diff_ids[at].clone();
             if actual != expected {
                 return Err(self.error(at, unpack::Error::DiffId { expected, actual }));
@@ -122,6 +132,14 @@ impl Build<'_> {
             self.observer.event(Event::Unpacked(&layer.digest));
             Ok(())
         })
+    }
+
+    fn diff_id(&self, at: usize) -> Result<DiffId, Error> {
+        let layer = &self.layers[at];
+        let compression = compression(layer)?;
+        let mut reader = self.reader(layer)?;
+        let actual = unpack::diff_id(&mut reader, compression);
+        actual.map_err(|source| self.verdict(at, source, &mut reader))
     }
 
     fn is_repeated(&self, at: usize) -> bool {
@@ -155,14 +173,26 @@ impl Build<'_> {
     }
 
     fn unpack(&self, at: usize) -> Result<Unpacked, Error> {
+        loop {
+            match self.try_unpack(at) {
+                Err(error) if self.may_come_right(&self.layers[at], &error) => {
+                    self.staging.remove(&format!("layer-{at}"))?;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn try_unpack(&self, at: usize) -> Result<Unpacked, Error> {
         let layer = &self.layers[at];
         let folder = self.staging.create_folder(&format!("layer-{at}"))?;
         let compression = compression(layer)?;
-        let reader = self.reader(layer)?;
+        let mut reader = self.reader(layer)?;
         let expected = self.vouched.then(|| &self.diff_ids[at]);
         let limits = Limits::default();
-        let done = unpack::unpack_layer(reader, compression, expected, folder.as_fd(), &limits);
-        let (unpacked, _) = done.map_err(|source| self.error(at, source))?;
+        let done =
+            unpack::unpack_layer(&mut reader, compression, expected, folder.as_fd(), &limits);
+        let (unpacked, _) = done.map_err(|source| self.verdict(at, source, &mut reader))?;
         if unpacked.dropped_xattrs() > 0 {
             self.observer.event(Event::DroppedAttributes(unpacked.dropped_xattrs()));
         }
@@ -180,11 +210,37 @@ impl Build<'_> {
         if let Ok(file) = File::open(&staged) {
             return Ok(Box::new(VerifyReader::new(file, layer.digest.clone(), layer.size)));
         }
-        let inner = self.source.open(layer)?;
-        let inner = VerifyReader::new(inner, layer.digest.clone(), layer.size);
-        let file = self.staging.create_blob(&layer.digest)?;
-        let observer = self.observer;
-        Ok(Box::new(Tee { inner, file, digest: layer.digest.clone(), seen: 0, observer }))
+        let (store, staging) = (self.store, self.staging);
+        let arrival = Arrival::begin(store, staging, layer, self.source, self.observer)?;
+        if arrival.is_resumed() {
+            lock(&self.resumed).insert(layer.digest.clone());
+        }
+        Ok(Box::new(arrival))
+    }
+
+    /// Whether a layer whose bytes were wrong may come out right the next time: when they came from a mirror, which is
+    /// now dropped, or in part from an earlier process, whose part is now gone.
+    fn may_come_right(&self, layer: &Descriptor, error: &Error) -> bool {
+        let Error::Blob { source, .. } = error else { return false };
+        let resumed = lock(&self.resumed).remove(&layer.digest);
+        self.source.distrust(layer, source) || resumed
+    }
+
+    /// What an error of the unpacker really means: a layer that makes no sense may only have come wrong, which its digest
+    /// tells.
+    fn verdict(&self, at: usize, source: unpack::Error, rest: &mut impl Read) -> Error {
+        let layer = &self.layers[at];
+        let senseless = match &source {
+            unpack::Error::Malformed { .. } => true,
+            unpack::Error::Read(error) => error.get_ref().is_none_or(|inner| {
+                !inner.is::<Mismatch>() && !inner.is::<crate::registry::Error>()
+            }),
+            _ => false,
+        };
+        match senseless.then(|| arrival::verdict(rest)).flatten() {
+            Some(source) => Error::Blob { what: "layer", digest: layer.digest.clone(), source },
+            None => self.error(at, source),
+        }
     }
 
     /// Puts the layer's name on an error, and the cause in the place of the reader that carried it.
@@ -207,25 +263,6 @@ impl Build<'_> {
     }
 }
 
-/// Keeps a copy of what passes through.
-struct Tee<'a, R> {
-    inner: R,
-    file: File,
-    digest: Digest,
-    seen: u64,
-    observer: &'a dyn Observer,
-}
-
-impl<R: Read> Read for Tee<'_, R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buf)?;
-        self.file.write_all(&buf[..n])?;
-        self.seen += n as u64;
-        self.observer.event(Event::Received(&self.digest, self.seen));
-        Ok(n)
-    }
-}
-
 /// Makes the tree of an image anew from the layers in the store.
 pub(super) fn restore_tree(store: &Store, image: &Image) -> Result<(), Error> {
     let staging = store.stage()?;
@@ -238,6 +275,7 @@ pub(super) fn restore_tree(store: &Store, image: &Image) -> Result<(), Error> {
         observer: &Silent,
         parallel: 1,
         vouched: true,
+        resumed: Mutex::default(),
     };
     let tree = build.tree()?;
     Ok(store.publish_tree(&staging, &image.id, tree.name.unwrap_or(TREE))?)
@@ -247,7 +285,7 @@ pub(super) fn restore_tree(store: &Store, image: &Image) -> Result<(), Error> {
 struct Nowhere;
 
 impl Source for Nowhere {
-    fn open(&self, layer: &Descriptor) -> Result<Box<dyn Read + Send + '_>, Error> {
+    fn open(&self, layer: &Descriptor, _: u64) -> Result<Box<dyn Read + Send + '_>, Error> {
         Err(crate::store::Error::Vanished(layer.digest.clone()).into())
     }
 }

@@ -1,5 +1,6 @@
 //! Use-cases that join registry, store and unpack: pull, import, list, look up, remove.
 
+mod arrival;
 mod error;
 mod import;
 mod layers;
@@ -19,7 +20,7 @@ use crate::store::{ANNOTATION_PULLED, ANNOTATION_SIZE, Store};
 
 pub use error::Error;
 pub use import::{Input, import};
-pub use pull::{PullOptions, Pulled, pull};
+pub use pull::{PullOptions, Pulled, pull, pull_first};
 pub use remove::{Untagged, remove};
 
 /// What happens to an image's parts while it is pulled or imported; for whoever shows progress.
@@ -38,6 +39,8 @@ pub enum Event<'a> {
     DroppedAttributes(u64),
     /// A layer's bytes are in the store already.
     Exists(&'a Digest),
+    /// A registry that a short name may mean does not have the image, or does not answer; the next one is asked.
+    PassedOver(&'a Reference, &'a Error),
     /// More bytes of a layer have come, in all as many as said.
     Received(&'a Digest, u64),
     /// All of a layer has come and been unpacked, and its digests are right.

@@ -1,17 +1,18 @@
 //! `pull`: from a reference to an image in the store.
 
 use std::io::Read;
+use std::sync::Mutex;
 
 use super::layers::{self, Build, Source};
 use super::{Error, Event, Image, Observer};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::{Digest, ImageId, Mismatch, VerifyReader};
 use crate::oci::image_config::{ImageConfig, MAX_CONFIG};
-use crate::oci::manifest::{Document, Index, Manifest};
+use crate::oci::manifest::{Document, Index, MAX_MANIFEST, Manifest};
 use crate::oci::media_type;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
-use crate::registry::{Client, RawManifest};
+use crate::registry::{Client, RawManifest, media_type_of};
 use crate::store::{
     ANNOTATION_PULLED, ANNOTATION_SIZE, ANNOTATION_SOURCE, Error as StoreError, Publication, Store,
 };
@@ -61,6 +62,33 @@ pub fn pull(
     }
 }
 
+/// Pulls the first of several images that a name may mean which can be had; says which that was.
+pub fn pull_first(
+    store: &Store,
+    client: &Client,
+    candidates: &[Reference],
+    options: &PullOptions,
+    observer: &dyn Observer,
+) -> Result<(Reference, Pulled), Error> {
+    let (last, others) = match candidates.split_last() {
+        Some((last, others)) => (last, others),
+        None => (&options.reference, [].as_slice()),
+    };
+    let try_one = |reference: &Reference| {
+        let options = PullOptions { reference: reference.clone(), ..options.clone() };
+        pull(store, client, &options, observer).map(|pulled| (reference.clone(), pulled))
+    };
+    for reference in others {
+        match try_one(reference) {
+            Err(error @ Error::Registry(_)) => {
+                observer.event(Event::PassedOver(reference, &error));
+            }
+            result => return result,
+        }
+    }
+    try_one(last)
+}
+
 struct Pull<'a> {
     store: &'a Store,
     client: &'a Client,
@@ -74,7 +102,7 @@ impl Pull<'_> {
         if let Some(pulled) = self.up_to_date()? {
             return Ok(pulled);
         }
-        let top = self.client.manifest(reference)?;
+        let top = self.top()?;
         let (raw, manifest) = self.choose(&top)?;
         layers::check_types(&manifest.layers)?;
         let config_bytes = self.config(&manifest)?;
@@ -97,8 +125,13 @@ impl Pull<'_> {
             observer: self.observer,
             parallel: self.options.parallel,
             vouched: true,
+            resumed: Mutex::default(),
         };
-        let tree = build.tree_of(&id)?;
+        let tree = build.tree_of(&id).inspect_err(|error| {
+            if error.is_network() {
+                staging.keep_held();
+            }
+        })?;
         staging.write_blob(&raw.bytes)?;
         staging.write_blob(&config_bytes)?;
         let mut image =
@@ -138,6 +171,27 @@ impl Pull<'_> {
         }
     }
 
+    /// The document that the reference stands for: from the store, if it is there and the registry says that it is this
+    /// one; registries count what is fetched, not what is asked for.
+    fn top(&self) -> Result<RawManifest, Error> {
+        let reference = &self.options.reference;
+        if !self.store.images()?.is_empty()
+            && let Some(digest) = self.client.resolve(reference)?
+            && reference.digest().is_none_or(|pinned| *pinned == digest)
+            && let Some(found) = self.stored(&digest, None)
+        {
+            return Ok(found);
+        }
+        Ok(self.client.manifest(reference)?)
+    }
+
+    /// A document that the store has, verified; under the type that it gives itself unless another is said.
+    fn stored(&self, digest: &Digest, kind: Option<&str>) -> Option<RawManifest> {
+        let bytes = self.store.read_document(digest, MAX_MANIFEST).ok()?;
+        let media_type = kind.map_or_else(|| media_type_of(&bytes), str::to_owned);
+        Some(RawManifest { bytes, digest: digest.clone(), media_type })
+    }
+
     /// Walks from the top document to the manifest for the platform, best candidates first, each document once.
     fn choose(&self, top: &RawManifest) -> Result<(RawManifest, Manifest), Error> {
         let platform = self.platform();
@@ -160,7 +214,10 @@ impl Pull<'_> {
                 return Err(Error::TooDeep);
             }
             visited.push(candidate.digest.clone());
-            let raw = self.client.manifest_by_digest(&self.options.reference, &candidate)?;
+            let raw = match self.stored(&candidate.digest, Some(&candidate.media_type)) {
+                Some(stored) if stored.bytes.len() as u64 == candidate.size => stored,
+                _ => self.client.manifest_by_digest(&self.options.reference, &candidate)?,
+            };
             match parse(&raw)? {
                 Document::Index(nested) => push(&mut pending, &nested, depth + 1),
                 Document::Manifest(manifest) if candidate.platform.is_some() => {
@@ -231,7 +288,11 @@ struct Remote<'a> {
 }
 
 impl Source for Remote<'_> {
-    fn open(&self, layer: &Descriptor) -> Result<Box<dyn Read + Send + '_>, Error> {
-        Ok(Box::new(self.client.blob(self.reference, layer, 0)?))
+    fn open(&self, layer: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + '_>, Error> {
+        Ok(Box::new(self.client.blob(self.reference, layer, offset)?))
+    }
+
+    fn distrust(&self, layer: &Descriptor, why: &Mismatch) -> bool {
+        self.client.distrust(&layer.digest, why)
     }
 }

@@ -132,7 +132,7 @@ impl FromStr for Reference {
             _ => (rest, None),
         };
         let (registry, path) = match name.split_once('/') {
-            Some((first, path)) if is_registry(first) => (first, path),
+            Some((first, path)) if names_registry(first) => (first, path),
             _ => (DEFAULT_REGISTRY, name),
         };
         let registry = match registry {
@@ -179,9 +179,14 @@ impl fmt::Display for Reference {
     }
 }
 
+/// Whether a reference's text says which registry is meant, so that nothing is left to a default.
+pub fn is_qualified(text: &str) -> bool {
+    text.split_once('/').is_some_and(|(first, _)| names_registry(first))
+}
+
 /// Whether the first component names a registry: it has a dot or a port, is `localhost`, or has upper case, which a
 /// repository cannot have.
-fn is_registry(first: &str) -> bool {
+pub fn names_registry(first: &str) -> bool {
     first == "localhost" || first.contains(['.', ':', '[']) || first.chars().any(char::is_uppercase)
 }
 

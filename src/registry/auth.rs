@@ -68,6 +68,8 @@ pub(super) struct Place<'a> {
     pub(super) base: &'a Url,
     /// How far the registry is.
     pub(super) class: Option<Class>,
+    /// Whether it may go without a certificate that is good; its token service only if it is the same server.
+    pub(super) insecure: bool,
 }
 
 impl Authorizations {
@@ -240,6 +242,7 @@ fn fetch_token(
         registry: &host_and_port(place.base),
         // The registry's own network is open to it, and so is everybody's.
         limit: place.class.unwrap_or(Class::Global),
+        insecure: place.insecure && url.origin() == place.base.origin(),
         follow: form.is_none(),
         build: &build,
     };

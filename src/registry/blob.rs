@@ -3,6 +3,7 @@
 //! It asks the registry again, and not the server that the registry redirected to: the signature in that address has a
 //! short life.
 
+use std::collections::VecDeque;
 use std::io::{self, Read};
 
 use reqwest::Url;
@@ -10,6 +11,7 @@ use reqwest::blocking::{Client as Http, Response};
 use reqwest::header::{self, HeaderMap};
 
 use super::client::{Client, Wanted};
+use super::config::{Source, Sources};
 use super::error::{Error, host_and_port};
 use super::transport::content_length;
 use crate::oci::descriptor::Descriptor;
@@ -26,7 +28,11 @@ const WORTHWHILE: u64 = 1 << 20;
 #[derive(Debug)]
 pub struct Blob<'a> {
     client: &'a Client,
-    reference: Reference,
+    source: Source,
+    /// Where to ask when `source` is of no use.
+    others: VecDeque<Source>,
+    /// The mirrors that were of none, and why.
+    failed: Vec<(Source, Error)>,
     descriptor: Descriptor,
     /// The bytes that the reader's owner has.
     position: u64,
@@ -45,9 +51,14 @@ impl<'a> Blob<'a> {
         descriptor: &Descriptor,
         offset: u64,
     ) -> Result<Self, Error> {
+        let Sources { mirrors, origin } = client.sources(reference)?;
+        let mut others: VecDeque<Source> = mirrors.into();
+        others.push_back(origin.clone());
         let mut blob = Self {
             client,
-            reference: reference.clone(),
+            source: others.pop_front().unwrap_or(origin),
+            others,
+            failed: Vec::new(),
             descriptor: descriptor.clone(),
             position: offset,
             skip: 0,
@@ -69,15 +80,37 @@ impl<'a> Blob<'a> {
                 Err(error) => self.fail(error)?,
             }
         }
+        if self.source.is_mirror {
+            self.client.lend(&self.descriptor.digest, &self.source);
+        }
         Ok(())
     }
 
-    /// Waits after a failure, or gives it back.
+    /// Waits after a failure, or turns to the next place, or gives the failure back.
     fn fail(&mut self, error: Error) -> Result<(), Error> {
         self.response = None;
         self.tries = if self.gained >= WORTHWHILE { 1 } else { self.tries + 1 };
-        self.gained = 0;
-        self.client.transport.pause(error, self.tries)
+        let came = std::mem::take(&mut self.gained) > 0;
+        if self.source.is_mirror && !came {
+            return self.move_on(error);
+        }
+        match self.client.transport.pause(error, self.tries) {
+            Err(error) if self.source.is_mirror => self.move_on(error),
+            Err(error) => {
+                self.client.blame(&self.failed);
+                Err(error)
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Leaves a mirror for the place that comes next.
+    fn move_on(&mut self, error: Error) -> Result<(), Error> {
+        let Some(next) = self.others.pop_front() else { return Err(error) };
+        self.client.set_aside(&self.source, &error);
+        self.failed.push((std::mem::replace(&mut self.source, next), error));
+        self.tries = 0;
+        Ok(())
     }
 
     /// Asks for the rest once; with it comes the number of bytes to pass over.
@@ -92,7 +125,7 @@ impl<'a> Blob<'a> {
             }
         };
         let wanted = Wanted::Blob(&self.descriptor.digest);
-        let response = self.client.request(&self.reference, wanted, &build)?.response;
+        let response = self.client.request(&self.source, wanted, &build)?.response;
         let announced = content_length(response.headers());
         if response.status() == 206 {
             let fits = is_rest(response.headers(), position, expected);
@@ -119,7 +152,7 @@ impl<'a> Blob<'a> {
             return Err(Error::Size { digest: digest(), expected, actual });
         }
         let Some(response) = &mut self.response else {
-            let host = self.reference.registry().to_owned();
+            let host = self.source.reference.registry().to_owned();
             return match actual == expected {
                 true => Ok(Some(0)),
                 false => Err(Error::Truncated { host, digest: digest(), expected, actual }),

@@ -10,8 +10,10 @@ use super::address::Class;
 use super::auth::{Authorizations, Place};
 use super::blob::Blob;
 use super::challenge;
+use super::config::{Registries, Source};
 use super::error::{Error, Sent, host_and_port, printable, said};
 use super::options::Options;
+use super::sources::Standing;
 use super::transport::{self, Answer, Call, Transport};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::{Algorithm, Digest, Hasher};
@@ -41,6 +43,8 @@ pub struct RawManifest {
 #[derive(Debug)]
 pub struct Client {
     pub(super) transport: Transport,
+    pub(super) registries: Registries,
+    pub(super) standing: Standing,
     authorizations: Authorizations,
 }
 
@@ -72,16 +76,31 @@ impl Client {
     /// A client that has not talked to anybody yet.
     ///
     /// # Errors
-    /// [`Error::Proxy`] when a variable names a proxy of a kind that is not supported.
+    /// [`Error::Proxy`] when a variable names a proxy of a kind that is not supported; [`Error::File`] when a
+    /// configuration file cannot be understood.
     pub fn new(options: Options) -> Result<Self, Error> {
-        Ok(Self { transport: Transport::new(options)?, authorizations: Authorizations::default() })
+        let registries = Registries::load(&options.environment)?;
+        let transport = Transport::new(options)?;
+        let (standing, authorizations) = (Standing::default(), Authorizations::default());
+        Ok(Self { transport, registries, standing, authorizations })
     }
 
     /// The digest that a reference stands for now, if the registry tells without sending the manifest.
     pub fn resolve(&self, reference: &Reference) -> Result<Option<Digest>, Error> {
         let name = reference.manifest_reference();
+        let build = accepting(&Http::head);
+        let ask = |source: &Source| self.request(source, Wanted::Manifest(&name), &build);
+        let sources = self.sources(reference)?;
+        for mirror in &sources.mirrors {
+            match ask(mirror) {
+                Ok(answer) => return Ok(declared_digest(answer.response.headers())),
+                Err(error) if error.is_unreachable() => self.set_aside(mirror, &error),
+                // It may still know GET.
+                Err(error) => log::debug!("mirror: {error}"),
+            }
+        }
         let asked = self.transport.retry(|| {
-            match self.request(reference, Wanted::Manifest(&name), &accepting(&Http::head)) {
+            match ask(&sources.origin) {
                 // Some registries do not know HEAD, and an answer to it has no body; the full request tells what is
                 // really wrong.
                 Err(
@@ -142,8 +161,8 @@ impl Client {
     ) -> Result<RawManifest, Error> {
         let name = expected.map_or_else(|| reference.manifest_reference(), Digest::to_string);
         let build = accepting(&Http::get);
-        self.transport.retry(|| {
-            let answer = self.request(reference, Wanted::Manifest(&name), &build)?;
+        self.at_any(reference, |source| {
+            let answer = self.request(source, Wanted::Manifest(&name), &build)?;
             let kind = declared_type(answer.response.headers());
             if kind == "text/html" {
                 let host = host_and_port(answer.response.url());
@@ -161,31 +180,35 @@ impl Client {
             let digest = hash(algorithm, &bytes);
             let media_type = match descriptor {
                 Some(descriptor) => agreed_type(descriptor, bytes.len(), kind)?,
-                None if kind.is_empty() => own_type(&bytes),
+                None if kind.is_empty() => media_type_of(&bytes),
                 None => kind,
             };
             Ok(RawManifest { bytes, digest, media_type })
         })
     }
 
-    /// Asks for something in the repository of `reference`, with whatever authorization that takes.
+    /// Asks for something in the repository of one place, with whatever authorization that takes.
     ///
     /// An answer that comes back is a success.
     pub(super) fn request(
         &self,
-        reference: &Reference,
+        source: &Source,
         wanted: Wanted<'_>,
         build: &dyn Fn(&Http, Url) -> RequestBuilder,
     ) -> Result<Answer, Error> {
+        let Source { reference, insecure, .. } = source;
         let (registry, repository) = (reference.registry(), reference.repository());
-        let base = self.transport.base(registry)?;
+        let insecure = *insecure;
+        let base = self.transport.base(registry, insecure)?;
         let url = transport::parse_url(&format!("{base}v2/{repository}/{}", wanted.path()))?;
         let host = host_and_port(&base);
         let mut authorization = self.authorizations.known(registry, repository);
         let send = |authorization: Option<&header::HeaderValue>| {
             let registry = host.as_str();
             let (limit, follow) = (Class::Loopback, true);
-            self.transport.send(&Call { url: &url, authorization, registry, limit, follow, build })
+            let url = &url;
+            let call = Call { url, authorization, registry, limit, insecure, follow, build };
+            self.transport.send(&call)
         };
         let mut answer = send(authorization.as_ref().map(|known| &known.header))?;
         // Whom the registry redirects to may not ask for a proof of who we are in its name.
@@ -195,7 +218,7 @@ impl Client {
                 let why = "it asks for a proof of identity that is neither Basic nor Bearer";
                 return Err(Error::Challenge { host: registry.to_owned(), why });
             }
-            let place = Place { registry, repository, base: &base, class: answer.class };
+            let place = Place { registry, repository, base: &base, class: answer.class, insecure };
             let tried = authorization.as_ref();
             let fresh = self.authorizations.answer(&self.transport, place, &challenges, tried)?;
             if let Some(fresh) = fresh {
@@ -307,8 +330,8 @@ fn agreed_type(descriptor: &Descriptor, size: usize, kind: String) -> Result<Str
     Err(Error::MediaType { digest, expected: printable(&expected), actual: kind })
 }
 
-/// The type that a document gives itself, or else the one whose form it has; empty if it is neither.
-fn own_type(bytes: &[u8]) -> String {
+/// The type that a manifest or index gives itself, or else the one whose form it has; empty if it is neither.
+pub fn media_type_of(bytes: &[u8]) -> String {
     let (own, form) = match Document::parse(bytes, None) {
         Ok(Document::Index(index)) => (index.media_type, OCI_INDEX),
         Ok(Document::Manifest(manifest)) => (manifest.media_type, OCI_MANIFEST),

@@ -10,6 +10,7 @@ use reqwest::Url;
 use serde::Deserialize;
 
 use crate::oci::digest::Digest;
+use crate::oci::reference::ReferenceError;
 
 /// The most characters of foreign text that are repeated.
 const MAX_SHOWN: usize = 300;
@@ -35,6 +36,14 @@ pub enum Error {
         repository: String,
         /// The blob.
         digest: Digest,
+    },
+    /// The configuration forbids the registry, or this part of it.
+    #[error("`{name}` is blocked by `{file}`")]
+    Blocked {
+        /// What was asked for.
+        name: String,
+        /// The file that says so.
+        file: PathBuf,
     },
     /// A document of the registry is larger than any that is read.
     #[error("the {what} of `{host}` is larger than the {limit} bytes allowed")]
@@ -86,7 +95,7 @@ pub enum Error {
         /// What the bytes hash to.
         actual: Digest,
     },
-    /// A file with credentials or certificates cannot be used.
+    /// A file with credentials, certificates or configuration cannot be used.
     #[error("read `{path}`: {why}")]
     File {
         /// The file.
@@ -147,6 +156,19 @@ pub enum Error {
         host: String,
         /// The blob.
         digest: Digest,
+    },
+    /// The text is no image reference.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// A name without a registry, where the configuration leaves open which is meant.
+    #[error("which registry has `{name}`? `{file}` {why}")]
+    ShortName {
+        /// The name.
+        name: String,
+        /// The configuration.
+        file: PathBuf,
+        /// What it leaves open.
+        why: &'static str,
     },
     /// The content is longer or shorter than its descriptor says.
     #[error("{digest} has {actual} bytes, its descriptor says {expected}")]
@@ -301,6 +323,9 @@ impl Error {
                     .to_owned()
             }
             Self::Connect { .. } => "is the registry running and the name right?".to_owned(),
+            Self::ShortName { .. } => {
+                "write the registry in front, as in docker.io/library/NAME, or give it an alias".to_owned()
+            }
             Self::NotARegistry { .. } => {
                 "is the name right? Networks that want a login first answer like this, too".to_owned()
             }
@@ -324,6 +349,32 @@ impl Error {
             Self::Connect { source, .. } => source.is_hang_up(),
             _ => false,
         }
+    }
+
+    /// Whether no exchange with the server came about.
+    pub(super) fn is_unreachable(&self) -> bool {
+        matches!(
+            self,
+            Self::Connect { .. }
+                | Self::PlainHttp { .. }
+                | Self::Timeout { .. }
+                | Self::Tls { .. }
+                | Self::Transfer { .. }
+                | Self::UnknownIssuer { .. }
+        )
+    }
+
+    /// Whether the server sends something else than what was asked for and calls it the same.
+    pub fn is_lie(&self) -> bool {
+        matches!(
+            self,
+            Self::BodyTooLarge { .. }
+                | Self::DigestMismatch { .. }
+                | Self::MediaType { .. }
+                | Self::NotARegistry { .. }
+                | Self::Range { .. }
+                | Self::Size { .. }
+        )
     }
 
     /// The pause that the registry asks for.

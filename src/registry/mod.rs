@@ -5,6 +5,7 @@
 //! asks for them.
 //!
 //! - `client`, `blob`: what is asked for, and the reader that resumes a broken download.
+//! - `config`, `sources`: which places a reference stands for, and which of them still deserve to be asked.
 //! - `auth`, `challenge`, `credentials`, `helper`, `secret`: who we are, and to whom that is said.
 //! - `transport`, `address`, `proxy`, `tls`, `certificate`: one exchange with its redirects, and how far it may go.
 //!
@@ -19,16 +20,19 @@ mod blob;
 mod certificate;
 mod challenge;
 mod client;
+mod config;
 mod credentials;
 mod error;
 mod helper;
 mod options;
 mod proxy;
 mod secret;
+mod sources;
 mod tls;
 mod transport;
 
 pub use blob::Blob;
-pub use client::{Client, RawManifest};
+pub use client::{Client, RawManifest, media_type_of};
 pub use error::{Cause, Error, Issuer, Sent};
 pub use options::{Environment, Options};
+pub use sources::Watcher;

@@ -3,7 +3,10 @@
 use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use super::sources::Watcher;
 
 /// How registries are reached.
 #[derive(Clone, Debug)]
@@ -12,7 +15,7 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// The longest that a whole manifest, token or error body may take, so that a drip of single bytes ends, too.
     pub document_timeout: Duration,
-    /// Where proxies, certificates and credentials are found.
+    /// Where proxies, certificates, credentials and configuration are found.
     pub environment: Environment,
     /// The pause before the second try of a request; it doubles from try to try.
     pub first_backoff: Duration,
@@ -24,6 +27,8 @@ pub struct Options {
     pub progress_timeout: Duration,
     /// How often something is tried that may go well later, the first time included.
     pub tries: u32,
+    /// Who is told about mirrors that fail.
+    pub watcher: Option<Arc<dyn Watcher>>,
 }
 
 impl Default for Options {
@@ -38,11 +43,12 @@ impl Default for Options {
             plain_http: Vec::new(),
             progress_timeout: Duration::from_secs(30),
             tries: 5,
+            watcher: None,
         }
     }
 }
 
-/// Where proxies, certificates and credentials are found: environment variables, and the folders they lead to.
+/// Where proxies, certificates, credentials and configuration are found: environment variables, and the folders they lead to.
 ///
 /// It is a value and not a look at the process's environment, so that a caller can say exactly what is used.
 #[derive(Clone, Default)]
@@ -74,6 +80,15 @@ pub struct Environment {
     /// Folders with a folder for each registry (`host:port`) that holds its roots (`*.crt`) and our certificate for it
     /// (`NAME.cert` with `NAME.key`).
     pub certs_dirs: Vec<PathBuf>,
+    /// Our own configuration files; what a later one says takes the place of what an earlier one does.
+    pub config_files: Vec<PathBuf>,
+    /// Where podman's `registries.conf` may be; the first that is there is read, unless our own files speak of
+    /// registries.
+    pub registries_conf: Vec<PathBuf>,
+    /// Folders of podman's `*.conf` files that add to it; later ones win.
+    pub registries_conf_dirs: Vec<PathBuf>,
+    /// The file in which podman remembers what short names have been taken to mean.
+    pub short_name_aliases: Option<PathBuf>,
 }
 
 impl Environment {
@@ -88,9 +103,30 @@ impl Environment {
             value(lower).or_else(|| value(&upper))
         };
         let home = path("HOME");
-        let mut certs_dirs: Vec<PathBuf> =
-            home.iter().map(|home| home.join(".config/containers/certs.d")).collect();
-        certs_dirs.extend(["/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from));
+        let below_home = |path: &str| home.as_ref().map(|home| home.join(path));
+        let with_system = |own: Option<PathBuf>, system: &[&str]| -> Vec<PathBuf> {
+            own.into_iter().chain(system.iter().map(PathBuf::from)).collect()
+        };
+        let certs_dirs = with_system(
+            below_home(".config/containers/certs.d"),
+            &["/etc/containers/certs.d", "/etc/docker/certs.d"],
+        );
+        let config_home = path("XDG_CONFIG_HOME").or_else(|| below_home(".config"));
+        let mut config_files = with_system(None, &["/etc/mydocker/config.toml"]);
+        config_files.extend(config_home.map(|folder| folder.join("mydocker/config.toml")));
+        let registries_conf = match path("CONTAINERS_REGISTRIES_CONF") {
+            Some(only) => vec![only],
+            None => with_system(
+                below_home(".config/containers/registries.conf"),
+                &["/etc/containers/registries.conf"],
+            ),
+        };
+        let mut registries_conf_dirs = with_system(None, &["/etc/containers/registries.conf.d"]);
+        registries_conf_dirs.extend(below_home(".config/containers/registries.conf.d"));
+        let short_name_aliases = match nix::unistd::geteuid().is_root() {
+            true => Some(PathBuf::from("/var/cache/containers/short-name-aliases.conf")),
+            false => below_home(".cache/containers/short-name-aliases.conf"),
+        };
         Self {
             home,
             docker_config: path("DOCKER_CONFIG"),
@@ -105,6 +141,10 @@ impl Environment {
             ssl_cert_file: path("SSL_CERT_FILE"),
             ssl_cert_dir: path("SSL_CERT_DIR"),
             certs_dirs,
+            config_files,
+            registries_conf,
+            registries_conf_dirs,
+            short_name_aliases,
         }
     }
 }

@@ -37,8 +37,8 @@ pub(super) struct Transport {
     proxies: Proxies,
     /// Hosts that are met with the same certificates, and may be equally far, share one.
     clients: Mutex<HashMap<(Trust, Class), Client>>,
-    /// How each registry is reached, once that is known.
-    bases: Mutex<HashMap<String, Url>>,
+    /// How each registry is reached, once that is known; with whether it may be reached insecurely.
+    bases: Mutex<HashMap<(String, bool), Url>>,
 }
 
 /// A request.
@@ -50,6 +50,8 @@ pub(super) struct Call<'a> {
     pub(super) registry: &'a str,
     /// How far the host of `url` may be.
     pub(super) limit: Class,
+    /// Whether the user lets the origin of `url`, and nobody else, go without a certificate that is good.
+    pub(super) insecure: bool,
     /// Whether redirects are followed; not where there is a secret in the body.
     pub(super) follow: bool,
     pub(super) build: &'a dyn Fn(&Client, Url) -> RequestBuilder,
@@ -75,33 +77,40 @@ impl Transport {
         &self.options.environment
     }
 
+    pub(super) fn options(&self) -> &Options {
+        &self.options
+    }
+
     /// The address of a registry's interface, without the path: `https://registry-1.docker.io/`.
     ///
-    /// Plain http is for registries on this machine that speak no TLS, and for those that the user has named. A
-    /// certificate that is wrong never leads to it.
-    pub(super) fn base(&self, registry: &str) -> Result<Url, Error> {
-        if let Some(base) = lock(&self.bases).get(registry) {
+    /// Plain http is for registries that speak no TLS and are on this machine or `insecure`, and for those that the user
+    /// has named for it. A certificate that is wrong never leads to it.
+    pub(super) fn base(&self, registry: &str, insecure: bool) -> Result<Url, Error> {
+        let key = (registry.to_owned(), insecure);
+        if let Some(base) = lock(&self.bases).get(&key) {
             return Ok(base.clone());
         }
         let host = if registry == DEFAULT_REGISTRY { DOCKER_HUB } else { registry };
         let named = &self.options.plain_http;
         let named = named.iter().any(|named| named.eq_ignore_ascii_case(registry));
         let mut base = parse_url(&format!("{}://{host}/", if named { "http" } else { "https" }))?;
-        if !named && is_loopback(&base) && !self.speaks_tls(&base)? {
-            log::debug!("{registry} is on this machine and speaks no TLS: using http");
+        let may_do_without = !named && (insecure || is_loopback(&base));
+        if may_do_without && !self.speaks_tls(&base, insecure)? {
+            log::debug!("{registry} speaks no TLS and need not: using http");
             base = parse_url(&format!("http://{host}/"))?;
         }
-        lock(&self.bases).insert(registry.to_owned(), base.clone());
+        lock(&self.bases).insert(key, base.clone());
         Ok(base)
     }
 
-    /// Whether the server at `base`, which is on this machine, speaks TLS.
-    fn speaks_tls(&self, base: &Url) -> Result<bool, Error> {
+    /// Whether the server at `base` speaks TLS.
+    fn speaks_tls(&self, base: &Url, insecure: bool) -> Result<bool, Error> {
         let call = Call {
             url: base,
             authorization: None,
             registry: &host_and_port(base),
             limit: Class::Loopback,
+            insecure,
             follow: false,
             build: &|client, url| client.head(url),
         };
@@ -118,11 +127,12 @@ impl Transport {
         }
     }
 
-    /// The client for a request to `url` on behalf of `registry`.
-    fn client(&self, registry: &str, url: &Url, limit: Class) -> Result<Client, Error> {
+    /// The client for one hop of a call, to `url`.
+    fn client(&self, call: &Call<'_>, url: &Url, limit: Class) -> Result<Client, Error> {
         // Through a proxy only the proxy's name is looked up here, and where that is was the user's choice.
         let limit = if self.proxies.for_url(url).is_some() { Class::Loopback } else { limit };
-        let trust = Trust::of(&self.options.environment, registry, &host_and_port(url));
+        let mut trust = Trust::of(&self.options.environment, call.registry, &host_and_port(url));
+        trust.unverified = call.insecure && url.origin() == call.url.origin();
         match lock(&self.clients).entry((trust, limit)) {
             Entry::Occupied(client) => Ok(client.get().clone()),
             Entry::Vacant(place) => {
@@ -164,7 +174,7 @@ impl Transport {
             if ip(host).is_some_and(|address| Class::of(address) > limit) {
                 return Err(self.out_of_bounds(call, &at));
             }
-            let mut request = (call.build)(&self.client(call.registry, &at, limit)?, at.clone());
+            let mut request = (call.build)(&self.client(call, &at, limit)?, at.clone());
             if let Some(authorization) = authorization {
                 request = request.header(header::AUTHORIZATION, authorization);
             }

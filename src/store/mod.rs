@@ -6,6 +6,7 @@
 //! trees/sha256-<id>/      one merged root filesystem per image; never written to after it is published
 //! rootfs/<name>           a symlink into trees/
 //! tmp/<id>/               staging of work under way, each folder locked by its owner
+//! partial/sha256-<digest> what has come of a blob whose download was interrupted; for the next who wants it, swept by age
 //! ```
 //!
 //! The layout is the truth; trees are made from it and can be made again. Publishing is always: write in `tmp/`,
@@ -16,6 +17,7 @@
 
 mod error;
 mod index;
+mod partial;
 mod staging;
 
 use std::fs;
@@ -31,6 +33,7 @@ use crate::oci::digest::{Digest, ImageId, VerifyReader};
 
 pub use error::Error;
 pub use index::{ANNOTATION_PULLED, ANNOTATION_SIZE, ANNOTATION_SOURCE};
+pub use partial::Partial;
 pub use staging::{Publication, Staging};
 
 use error::At as _;
@@ -71,7 +74,7 @@ impl Store {
         let mut private = fs::DirBuilder::new();
         private.mode(0o700).recursive(true);
         private.create(&self.root).at("create", &self.root)?;
-        for folder in ["blobs/sha256", "blobs/sha512", "trees", "rootfs", "tmp"] {
+        for folder in ["blobs/sha256", "blobs/sha512", "partial", "trees", "rootfs", "tmp"] {
             private.create(self.root.join(folder)).at("create", &self.root.join(folder))?;
         }
         let staging = self.stage()?;
@@ -131,6 +134,13 @@ impl Store {
             Vec::with_capacity(usize::try_from(descriptor.size + 1).unwrap_or_default());
         self.open_blob(descriptor)?.read_to_end(&mut bytes).at("read", &path)?;
         Ok(bytes)
+    }
+
+    /// A whole, verified manifest or index of at most `limit` bytes, known by its digest alone.
+    pub fn read_document(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, Error> {
+        let path = self.blob_path(digest);
+        let size = fs::metadata(&path).at("open", &path)?.len();
+        self.read_blob(&Descriptor::new("", digest.clone(), size), limit)
     }
 
     /// Keeps every other process from publishing and removing until the lock is dropped.

@@ -6,12 +6,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::syncfs;
 
 use super::error::{At as _, Error};
-use super::{Store, open_folder};
+use super::{Partial, Store, open_folder};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::{Digest, ImageId};
 use crate::sys::random::getrandom;
@@ -22,6 +23,8 @@ use crate::sys::remove_tree::remove_tree;
 pub struct Staging {
     path: PathBuf,
     _lock: Flock<OwnedFd>,
+    /// Blobs that have come and are in here under a second name, until it is known whether they are published.
+    held: Mutex<Vec<Partial>>,
 }
 
 /// A new image, staged and verified, ready to be seen.
@@ -45,6 +48,7 @@ impl Store {
     /// A new staging folder. What earlier owners left behind when they were killed is swept on the way.
     pub fn stage(&self) -> Result<Staging, Error> {
         self.sweep()?;
+        self.sweep_partial()?;
         let folder = self.root.join("tmp");
         loop {
             let mut name = [0_u8; 8];
@@ -55,7 +59,7 @@ impl Store {
             let Ok(opened) = open_folder(&path) else { continue };
             let Ok(lock) = Flock::lock(opened, FlockArg::LockExclusiveNonblock) else { continue };
             if path.is_dir() {
-                return Ok(Staging { path, _lock: lock });
+                return Ok(Staging { path, _lock: lock, held: Mutex::default() });
             }
         }
     }
@@ -149,6 +153,20 @@ impl Staging {
         let mut options = fs::OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(0o600);
         options.open(&path).at("create", &path)
+    }
+
+    /// Keeps a blob that is complete locked, and its name in `partial/`, until this folder goes.
+    pub fn hold(&self, complete: Partial) {
+        self.held().push(complete);
+    }
+
+    /// Leaves the blobs that are complete for the next process, since nothing comes of this work.
+    pub fn keep_held(&self) {
+        self.held().iter_mut().for_each(Partial::keep);
+    }
+
+    fn held(&self) -> MutexGuard<'_, Vec<Partial>> {
+        self.held.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Writes a whole small blob and says what its digest is.

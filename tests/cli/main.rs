@@ -2,6 +2,10 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+#[path = "../support/fake_registry.rs"]
+mod fake_registry;
+#[path = "../support/image.rs"]
+mod made;
 #[macro_use]
 #[path = "../support/mod.rs"]
 mod support;
@@ -18,6 +22,7 @@ mod limits;
 mod lists;
 mod process;
 mod pull;
+mod resume;
 mod rootless;
 mod run;
 mod secure_registry;

@@ -101,7 +101,7 @@ impl TestEnv {
         if !self.root.exists() {
             return Tree::default();
         }
-        tree::read(&self.root).without(&["tmp", "containers", ""])
+        tree::read(&self.root).without(&["tmp", "partial", "containers", ""])
     }
 
     /// Asserts that nothing is left of work under way.
@@ -109,9 +109,16 @@ impl TestEnv {
     pub fn assert_no_rubbish(&self) {
         let left = names(&self.root.join("tmp"));
         assert!(left.is_empty(), "left in tmp/: {left:?}");
+        let left = self.partial_blobs();
+        assert!(left.is_empty(), "left in partial/: {left:?}");
         let images = names(&self.root.join("trees"));
         let named = names(&self.root.join("rootfs"));
         assert!(images.is_empty() == named.is_empty(), "trees {images:?}, names {named:?}");
+    }
+
+    /// What interrupted downloads have left for the next.
+    pub fn partial_blobs(&self) -> Vec<String> {
+        names(&self.root.join("partial"))
     }
 
     /// Asserts that a command fails and leaves the store as it was.
