@@ -12,7 +12,8 @@ use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::{DiffId, Digest, ImageId, Mismatch, VerifyReader};
 use crate::oci::media_type::{LayerCompression, layer_compression};
 use crate::store::{Staging, Store};
-use crate::unpack::{self, Compression, Layer, Limits};
+use crate::unpack::list::{Origins, write_list};
+use crate::unpack::{self, Compression, Destination, Layer, Limits};
 
 /// The name of the tree in a staging folder.
 const TREE: &str = "tree";
@@ -67,12 +68,13 @@ impl Build<'_> {
         }
     }
 
-    /// Removes the folders of the layers, which are empty once they are merged.
+    /// Removes the folders of the layers, which are empty once they are merged, and a tree that was not wanted because
+    /// the store had got the same meanwhile.
     pub(super) fn clear(&self) -> Result<(), Error> {
         for at in 0..self.layers.len() {
             self.staging.remove(&format!("layer-{at}"))?;
         }
-        Ok(())
+        Ok(self.staging.remove_tree(TREE)?)
     }
 
     fn tree(&self) -> Result<Tree, Error> {
@@ -80,14 +82,15 @@ impl Build<'_> {
             self.layers.iter().map(|_| Mutex::default()).collect();
         let (repeated, first): (Vec<usize>, Vec<usize>) =
             (0..self.layers.len()).partition(|at| self.is_repeated(*at));
+        let origins = Origins::new();
         self.side_by_side(&first, |at| {
-            let unpacked = self.unpack(at)?;
+            let unpacked = self.unpack(at, &origins)?;
             *lock(&slots[at]) = Some(unpacked);
             Ok(())
         })?;
         // The same bytes once more: by now they are staged.
         for at in repeated {
-            *lock(&slots[at]) = Some(self.unpack(at)?);
+            *lock(&slots[at]) = Some(self.unpack(at, &origins)?);
         }
         let tree = self.staging.create_folder(TREE)?;
         let mut size = 0;
@@ -101,6 +104,8 @@ impl Build<'_> {
             let merged = unpack::merge(tree.as_fd(), folder.as_fd(), &layer);
             merged.map_err(|source| self.error(at, source))?;
         }
+        let list = self.staging.create_list(TREE)?;
+        write_list(tree.as_fd(), self.diff_ids, origins, list)?;
         Ok(Tree { name: Some(TREE), size })
     }
 
@@ -154,14 +159,19 @@ impl Build<'_> {
         failure.into_inner().unwrap_or_else(|p| p.into_inner()).map_or(Ok(()), Err)
     }
 
-    fn unpack(&self, at: usize) -> Result<Unpacked, Error> {
+    fn unpack(&self, at: usize, origins: &Origins) -> Result<Unpacked, Error> {
         let layer = &self.layers[at];
         let folder = self.staging.create_folder(&format!("layer-{at}"))?;
         let compression = compression(layer)?;
         let reader = self.reader(layer)?;
         let expected = self.vouched.then(|| &self.diff_ids[at]);
-        let limits = Limits::default();
-        let done = unpack::unpack_layer(reader, compression, expected, folder.as_fd(), &limits);
+        let number = u32::try_from(at).unwrap_or(u32::MAX);
+        let dest = Destination {
+            dir: folder.as_fd(),
+            limits: &Limits::default(),
+            origins: Some((origins, number)),
+        };
+        let done = unpack::unpack_layer(reader, compression, expected, &dest);
         let (unpacked, _) = done.map_err(|source| self.error(at, source))?;
         if unpacked.dropped_xattrs() > 0 {
             self.observer.event(Event::DroppedAttributes(unpacked.dropped_xattrs()));

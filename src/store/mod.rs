@@ -4,6 +4,8 @@
 //! oci-layout index.json   an OCI image layout (image-spec, `image-layout.md`)
 //! blobs/sha256/…          manifests, configurations, layers, byte for byte as they came
 //! trees/sha256-<id>/      one merged root filesystem per image; never written to after it is published
+//! lists/sha256-<id>/tree  what each path of that tree was when it was unpacked (`unpack::list`); trees of older versions
+//!                         of this program have none
 //! rootfs/<name>           a symlink into trees/
 //! tmp/<id>/               staging of work under way, each folder locked by its owner
 //! ```
@@ -37,6 +39,9 @@ use error::At as _;
 
 /// The content of the `oci-layout` file (image-spec, `image-layout.md`).
 const OCI_LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// The name of a tree's list among the lists that belong to it.
+const LIST: &str = "tree";
 
 /// A store in a folder.
 #[derive(Debug)]
@@ -100,6 +105,20 @@ impl Store {
     /// Where the tree of `image` is, if it is there.
     pub fn tree_path(&self, image: &ImageId) -> PathBuf {
         self.root.join("trees").join(tree_name(image))
+    }
+
+    /// Where the lists are that belong to the tree of `image`, if it has any.
+    pub fn lists_path(&self, image: &ImageId) -> PathBuf {
+        self.root.join("lists").join(tree_name(image))
+    }
+
+    /// Opens the list of the tree of `image`; `None` if it has none, as trees of older versions of this program.
+    pub fn open_list(&self, image: &ImageId) -> Result<Option<fs::File>, Error> {
+        let path = self.lists_path(image).join(LIST);
+        match fs::File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            result => result.at("open", &path).map(Some),
+        }
     }
 
     /// Whether the tree of `image` is there.

@@ -11,6 +11,7 @@ use super::error::Error;
 use super::extract::extract_archive;
 use super::layer::Layer;
 use super::limits::Limits;
+use super::list::Origins;
 use crate::oci::digest::{Algorithm, DiffId, Hasher};
 
 /// The size of a buffer, in bytes: small enough to stay in a core's cache between its writer and its readers.
@@ -34,25 +35,42 @@ impl Drop for Buffer {
     }
 }
 
-/// Reads `tar`, an uncompressed archive, to its very end, and extracts it into `dest`.
-///
-/// `dest` must be an empty directory to which nobody else has access; it becomes the root of the layer's tree. After an
-/// error it holds part of the layer and is to be removed.
+/// Where a layer goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Destination<'a> {
+    /// The directory that becomes the root of the layer's tree: empty, and nobody else has access to it. After an error
+    /// it holds part of the layer and is to be removed.
+    pub dir: BorrowedFd<'a>,
+    /// How much the layer may ask for.
+    pub limits: &'a Limits,
+    /// Where to note which files this layer made, and its number; for the list of the tree.
+    pub origins: Option<(&'a Origins, u32)>,
+}
+
+impl<'a> Destination<'a> {
+    /// A destination where nothing is noted.
+    pub fn new(dir: BorrowedFd<'a>, limits: &'a Limits) -> Self {
+        Self { dir, limits, origins: None }
+    }
+}
+
+/// Reads `tar`, an uncompressed archive, to its very end, and extracts it into `dir`, as [`Destination::dir`] has it.
 ///
 /// # Errors
-/// [`Error`]; nothing in the archive makes this panic or touch anything outside `dest`.
+/// [`Error`]; nothing in the archive makes this panic or touch anything outside `dir`.
 pub fn extract(
     tar: impl Read + Send,
-    dest: BorrowedFd<'_>,
+    dir: BorrowedFd<'_>,
     limits: &Limits,
 ) -> Result<Layer, Error> {
+    let dest = Destination::new(dir, limits);
     thread::scope(|scope| {
         let reader = BufReader::with_capacity(CHUNK, tar);
-        join(spawn(scope, || extract_archive(reader, dest, limits))?)
+        join(spawn(scope, || extract_archive(reader, &dest))?)
     })
 }
 
-/// Decompresses a layer, extracts it into `dest` as [`extract`] does, and computes its DiffID.
+/// Decompresses a layer, extracts it as [`extract`] does, and computes its DiffID.
 ///
 /// The stream is read to its very end before the DiffID is judged. Without a `diff_id` to compare with, an archive that
 /// lacks the end-of-archive marker is an error, because it may have been cut off.
@@ -63,8 +81,7 @@ pub fn unpack_layer(
     compressed: impl Read + Send,
     compression: Compression,
     diff_id: Option<&DiffId>,
-    dest: BorrowedFd<'_>,
-    limits: &Limits,
+    dest: &Destination<'_>,
 ) -> Result<(Layer, DiffId), Error> {
     let algorithm = diff_id.map_or(Algorithm::Sha256, |diff_id| diff_id.digest().algorithm());
     let reader = match diff_id {
@@ -78,7 +95,7 @@ pub fn unpack_layer(
         let hashing = spawn(scope, move || hash(algorithm, &hasher_input))?;
         let extracting = spawn(scope, move || {
             let chunks = ChunkReader { input: extractor_input, chunk: None, position: 0 };
-            extract_archive(chunks, dest, limits)
+            extract_archive(chunks, dest)
         })?;
         decompress(reader, &to_hasher, &to_extractor);
         drop((to_hasher, to_extractor));

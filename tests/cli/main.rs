@@ -20,3 +20,4 @@ mod run;
 mod secure_registry;
 mod signals;
 mod terminal;
+mod tree_lists;

@@ -16,6 +16,7 @@ mod differential;
 mod formats;
 mod layers;
 mod limits;
+mod lists;
 mod random;
 mod streams;
 mod support;
