@@ -6,6 +6,7 @@
 //! trees/sha256-<id>/      one merged root filesystem per image; never written to after it is published
 //! lists/sha256-<id>/tree  what each path of that tree was when it was unpacked (`unpack::list`); trees of older versions
 //!                         of this program have none
+//! lists/sha256-<id>/layer-<n>  the headers of its layer n, packed with zstd, for another tree with the same layer
 //! rootfs/<name>           a symlink into trees/
 //! tmp/<id>/               staging of work under way, each folder locked by its owner
 //! ```
@@ -204,6 +205,11 @@ fn open_folder(path: &Path) -> Result<OwnedFd, Error> {
     let mut options = fs::OpenOptions::new();
     options.read(true).custom_flags(libc::O_DIRECTORY);
     options.open(path).map(OwnedFd::from).at("open", path)
+}
+
+/// The name of the headers of a layer among the lists of a tree.
+fn headers_name(layer: usize) -> String {
+    format!("layer-{layer}")
 }
 
 fn tree_name(image: &ImageId) -> String {

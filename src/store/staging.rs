@@ -155,6 +155,10 @@ impl Store {
     }
 }
 
+fn headers_name(tree: &str, layer: usize) -> String {
+    format!("{}/{}", lists_name(tree), super::headers_name(layer))
+}
+
 /// The name in a staging folder of the folder for the lists of the staged tree `tree`.
 fn lists_name(tree: &str) -> String {
     format!("{tree}.lists")
@@ -202,12 +206,41 @@ impl Staging {
         open_folder(&path)
     }
 
+    /// A new, empty folder for the lists of the staged tree `tree`.
+    pub fn create_lists(&self, tree: &str) -> Result<(), Error> {
+        let folder = self.path.join(lists_name(tree));
+        fs::DirBuilder::new().mode(0o700).create(&folder).at("create", &folder)
+    }
+
     /// A new, empty file for the list of the staged tree `tree`.
     pub fn create_list(&self, tree: &str) -> Result<fs::File, Error> {
-        let lists = lists_name(tree);
-        let folder = self.path.join(&lists);
-        fs::DirBuilder::new().mode(0o700).create(&folder).at("create", &folder)?;
-        self.create_file(&format!("{lists}/{}", super::LIST))
+        self.create_file(&format!("{}/{}", lists_name(tree), super::LIST))
+    }
+
+    /// A new, empty file for the headers of the staged tree's layer with this number.
+    pub fn create_headers(&self, tree: &str, layer: usize) -> Result<fs::File, Error> {
+        self.create_file(&headers_name(tree, layer))
+    }
+
+    /// Takes over the headers of layer `from` of `image`, for layer `to` of the staged tree, and opens them; `None` if
+    /// they are not there.
+    pub fn adopt_headers(
+        &self,
+        store: &Store,
+        image: &ImageId,
+        from: u32,
+        tree: &str,
+        to: usize,
+    ) -> Option<fs::File> {
+        let from = store.lists_path(image).join(super::headers_name(from as usize));
+        let to = self.path.join(headers_name(tree, to));
+        fs::hard_link(from, &to).ok()?;
+        fs::File::open(to).ok()
+    }
+
+    /// Removes what [`Staging::adopt_headers`] took over.
+    pub fn remove_headers(&self, tree: &str, layer: usize) -> Result<(), Error> {
+        self.remove(&headers_name(tree, layer))
     }
 
     /// Removes the staged tree `tree` with its lists, if it is there.

@@ -50,6 +50,9 @@ impl Extractor<'_> {
         name: &[u8],
         path: &[u8],
     ) -> Result<(), Error> {
+        if self.link_lent(entry, parent, name, path)? {
+            return Ok(());
+        }
         // A sparse file is read again, for its digest.
         let access = if entry.extents.is_some() { OFlag::O_RDWR } else { OFlag::O_WRONLY };
         let flags = access | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -83,6 +86,38 @@ impl Extractor<'_> {
             notes.made(&stat, self.entries, content, &entry.xattrs);
         }
         Ok(())
+    }
+
+    /// Links the file from another tree that has it; `false` if there is none, or none that is as it was.
+    fn link_lent(
+        &mut self,
+        entry: &Entry,
+        parent: NodeId,
+        name: &[u8],
+        path: &[u8],
+    ) -> Result<bool, Error> {
+        let Some(mut links) = self.links.take() else { return Ok(false) };
+        let lent = links.find(self.entries);
+        let linked = match lent {
+            // Whatever stands in the way, such as a donor that is being removed: then the file is written.
+            Some(lent) => self
+                .replacing(parent, name, path, "link", |dir| links.link(lent, dir, name))
+                .is_ok(),
+            None => false,
+        };
+        self.links = Some(links);
+        let Some(lent) = lent.filter(|_| linked) else { return Ok(false) };
+        let dir = self.fd(parent, path)?;
+        let stat = fstatat(&*dir, name, AtFlags::AT_SYMLINK_NOFOLLOW);
+        let stat = stat.map_err(|errno| Error::entry("look at", path, errno))?;
+        if !lent.is(entry, &stat) {
+            self.clear(parent, name, path)?;
+            return Ok(false);
+        }
+        if let Some(notes) = &self.notes {
+            notes.made(&stat, self.entries, lent.content(), &entry.xattrs);
+        }
+        Ok(true)
     }
 
     /// Writes the present entry's data, straight from the buffer into which it was decompressed.
@@ -273,12 +308,7 @@ impl Extractor<'_> {
             self.xattr(&name, path, |name| fsetxattr(fd, name, &value))?;
         }
         let time = time_spec(metadata.mtime);
-        futimens(fd, &time, &time).map_err(failed("set times of"))?;
-        if let Some(notes) = &self.notes {
-            let stat = fstat(fd).map_err(failed("look at"))?;
-            notes.made(&stat, 0, Content::None, &[]);
-        }
-        Ok(())
+        futimens(fd, &time, &time).map_err(failed("set times of"))
     }
 }
 

@@ -17,6 +17,7 @@ use super::layer::Layer;
 use super::limits::{Limits, MAX_PATH};
 use super::note::Notes;
 use super::path::{Target, clean, split, target};
+use super::share::Links;
 use super::stream::Destination;
 use super::tar::{Archive, Entry, Kind, Xattr};
 use super::tree::{Metadata, NodeId, ROOT, State, Tree};
@@ -30,6 +31,7 @@ pub(super) const IMPLICIT_MODE: u32 = 0o755;
 /// A layer that is being extracted.
 pub(super) struct Extractor<'a> {
     pub(super) limits: &'a Limits,
+    pub(super) links: Option<Links<'a>>,
     pub(super) notes: Option<Notes<'a>>,
     pub(super) tree: Tree,
     pub(super) fds: Descriptors,
@@ -47,6 +49,7 @@ pub(super) struct Extractor<'a> {
     /// Whether files get the mode that they are created with.
     pub(super) exact_modes: bool,
     pub(super) entries: u64,
+    files: u64,
     bytes: u64,
     pub(super) dropped_xattrs: u64,
     /// The present entry's clean path.
@@ -57,11 +60,10 @@ pub(super) struct Extractor<'a> {
 ///
 /// Belongs into a thread of its own, whose umask it changes.
 pub(super) fn extract_archive(
-    reader: impl BufRead,
+    mut archive: Archive<'_, impl BufRead>,
     dest: &Destination<'_>,
 ) -> Result<Layer, Error> {
     let mut extractor = Extractor::new(dest)?;
-    let mut archive = Archive::new(reader, dest.limits);
     let mut entry = Entry::default();
     while archive.next_entry(&mut entry)? {
         extractor.entry(&mut archive, &mut entry)?;
@@ -75,6 +77,7 @@ pub(super) fn extract_archive(
         whiteouts: extractor.whiteouts,
         deferred: extractor.deferred,
         entries: extractor.entries,
+        files: extractor.files,
         bytes: extractor.bytes,
         dropped_xattrs: extractor.dropped_xattrs,
         end_marker: archive.end_marker(),
@@ -97,6 +100,7 @@ impl<'a> Extractor<'a> {
         let metadata = Metadata { mode: IMPLICIT_MODE, uid, gid, ..Metadata::default() };
         Ok(Self {
             limits: dest.limits,
+            links: dest.donor.map(|(donor, layer)| Links::new(donor, layer)),
             notes: dest.origins.map(|(origins, layer)| Notes::new(origins, layer)),
             tree: Tree::new(metadata),
             fds: Descriptors::new(root),
@@ -109,6 +113,7 @@ impl<'a> Extractor<'a> {
             own,
             exact_modes,
             entries: 0,
+            files: 0,
             bytes: 0,
             dropped_xattrs: 0,
             path: Vec::new(),
@@ -135,6 +140,7 @@ impl<'a> Extractor<'a> {
             self.tree.set_metadata(ROOT, metadata);
         }
         self.entries += 1;
+        self.files += u64::from(entry.kind == Kind::File);
         self.bytes = self.bytes.saturating_add(entry.size);
         for (what, count, maximum) in [
             ("entries", self.entries, self.limits.entries),

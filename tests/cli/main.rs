@@ -18,6 +18,7 @@ mod pull;
 mod rootless;
 mod run;
 mod secure_registry;
+mod sharing;
 mod signals;
 mod terminal;
 mod tree_lists;

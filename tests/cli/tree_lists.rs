@@ -12,19 +12,23 @@ use crate::support::env::{TestEnv, names};
 use crate::support::registry::Registry;
 use crate::support::require::Need::{Root, Tool};
 
-/// How many files the only image's list has, when nothing in the tree differs from it.
+/// Asserts that every tree has a list and is as that says; returns how many files there are in all of them.
 #[track_caller]
-fn files_of_faultless_tree(env: &TestEnv) -> u64 {
+pub fn assert_faultless(env: &TestEnv) -> u64 {
     let store = Store::open(env.root(), Durability::Unflushed).unwrap();
-    let [tree] = <[String; 1]>::try_from(names(&env.root().join("trees"))).unwrap();
-    let id = ImageId::new(tree.replace('-', ":").parse().unwrap());
-    let list = ListReader::new(store.open_list(&id).unwrap().unwrap()).unwrap();
-    assert!(!list.layers().is_empty());
-    let root = File::open(store.tree_path(&id)).unwrap();
-    let mut found = Vec::new();
-    let files = compare(root.as_fd(), list, Depth::Contents, |difference| found.push(difference));
-    assert!(found.is_empty(), "{found:?}");
-    files.unwrap()
+    let mut files = 0;
+    for tree in names(&env.root().join("trees")) {
+        let id = ImageId::new(tree.replace('-', ":").parse().unwrap());
+        let list = ListReader::new(store.open_list(&id).unwrap().unwrap()).unwrap();
+        assert!(!list.layers().is_empty());
+        let root = File::open(store.tree_path(&id)).unwrap();
+        let mut found = Vec::new();
+        let count =
+            compare(root.as_fd(), list, Depth::Contents, |difference| found.push(difference));
+        assert!(found.is_empty(), "{tree}: {found:?}");
+        files += count.unwrap();
+    }
+    files
 }
 
 #[test]
@@ -35,14 +39,14 @@ fn a_pulled_tree_has_a_list_that_it_fits() {
     env.mydocker(["pull", "--quiet", &registry.image("layered")]).ok();
     let trees = env.root().join("trees").into_os_string();
     let output = Cmd::new("find").arg(trees).args(["-mindepth", "1", "-printf", "x"]).run();
-    assert_eq!(files_of_faultless_tree(&env), output.success().stdout.len() as u64);
+    assert_eq!(assert_faultless(&env), output.success().stdout.len() as u64);
 }
 
 #[test]
 fn a_tree_that_is_made_anew_gets_a_list_again() {
     require!(Root);
     let env = TestEnv::with_busybox();
-    let files = files_of_faultless_tree(&env);
+    let files = assert_faultless(&env);
     // What an older version of the program left, or a broken one.
     for gone in [&["trees"][..], &["lists"], &["trees", "lists"]] {
         for folder in gone {
@@ -52,7 +56,7 @@ fn a_tree_that_is_made_anew_gets_a_list_again() {
         }
         env.run(&["busybox", "true"]).success();
         if gone != ["lists"] {
-            assert_eq!(files_of_faultless_tree(&env), files);
+            assert_eq!(assert_faultless(&env), files);
         }
     }
     env.assert_no_rubbish();

@@ -10,8 +10,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use mydocker::oci::digest::{DiffId, Digest};
 use mydocker::unpack::list::{
-    Change, Depth, Difference, ListError, ListReader, Origin, Origins, Record, RecordKind, compare,
-    write_list,
+    Change, Depth, Difference, ListError, ListReader, ListedLayer, Origin, Origins, Record,
+    RecordKind, compare, write_list,
 };
 use mydocker::unpack::{Compression, Destination, Limits, merge, unpack_layer};
 
@@ -22,17 +22,17 @@ use crate::support::{Scratch, run};
 fn listed(scratch: &Scratch, layers: &[Vec<u8>]) -> Vec<u8> {
     let root = File::open(scratch.dir("root")).unwrap();
     let (origins, limits) = (Origins::new(), Limits::default());
-    let mut diff_ids = Vec::new();
+    let mut listed = Vec::new();
     for (number, tar) in (0..).zip(layers) {
         let upper = File::open(scratch.dir(&format!("layer{number}"))).unwrap();
         let origins = Some((&origins, number));
-        let dest = Destination { dir: upper.as_fd(), limits: &limits, origins };
+        let dest = Destination { origins, ..Destination::new(upper.as_fd(), &limits) };
         let (layer, diff_id) = unpack_layer(&tar[..], Compression::None, None, &dest).unwrap();
         merge(root.as_fd(), upper.as_fd(), &layer).unwrap();
-        diff_ids.push(diff_id);
+        listed.push(ListedLayer { diff_id, files: layer.files() });
     }
     let mut list = Vec::new();
-    write_list(root.as_fd(), &diff_ids, origins, &mut list).unwrap();
+    write_list(root.as_fd(), &listed, origins, &mut list).unwrap();
     list
 }
 
@@ -90,7 +90,9 @@ fn a_list_says_what_was_unpacked() {
     assert_eq!(paths.join("|"), expected);
     let reader = ListReader::new(Cursor::new(&list)).unwrap();
     let diff_ids = layers.each_ref().map(|tar| DiffId::new(Digest::sha256(tar)));
-    assert_eq!(reader.layers(), diff_ids);
+    let found: Vec<_> = reader.layers().iter().map(|layer| layer.diff_id.clone()).collect();
+    assert_eq!(found, diff_ids);
+    assert_eq!(reader.layers().iter().map(|layer| layer.files).collect::<Vec<_>>(), [5, 2]);
 
     let x = record(&records, "a/x");
     let digest = *blake3_of(b"first");

@@ -18,6 +18,7 @@ mod layers;
 mod limits;
 mod lists;
 mod random;
+mod sharing;
 mod streams;
 mod support;
 mod trees;

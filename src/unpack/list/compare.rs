@@ -13,8 +13,8 @@ use nix::sys::stat::{FileStat, SFlag};
 
 use super::content::ContentHasher;
 use super::read::ListReader;
-use super::scan::{Scan, kind};
-use super::write::{mtime, size, special, xattrs};
+use super::scan::{Scan, kind, mtime};
+use super::write::{size, special, xattrs};
 use super::{ListError, Origin, Record, RecordKind, compare_paths};
 
 /// How closely a tree is looked at.
@@ -179,7 +179,7 @@ impl<F: FnMut(Difference)> State<F> {
     }
 
     fn compare_names(&mut self, record: &Record, stat: &FileStat) {
-        let Some(origin) = record.origin.filter(|_| record.kind != RecordKind::Directory) else {
+        let Some(origin) = record.origin else {
             return;
         };
         if record.linked {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! "mydocker list 1\n"
-//! the number of layers; each one's DiffID: its length, its text
+//! the number of layers; of each the length of its DiffID's text, the text, and how many regular files its archive has
 //! records, in the order of [`compare_paths`]: the root first, a directory before what is in it
 //! 0, the number of records
 //! the BLAKE3 digest of all that
@@ -26,11 +26,14 @@ mod write;
 
 use std::io;
 
+use crate::oci::digest::DiffId;
+
 pub use self::compare::{Change, Depth, Difference, compare};
 pub(super) use self::content::ContentHasher;
 pub(super) use self::origins::Made;
 pub use self::origins::{Origin, Origins};
 pub use self::read::ListReader;
+pub(super) use self::scan::mtime;
 pub use self::write::write_list;
 
 const MAGIC: &[u8; 16] = b"mydocker list 1\n";
@@ -57,6 +60,15 @@ pub type ContentDigest = [u8; 32];
 /// Extended attributes: names and values, by name.
 pub type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
+/// A layer that a tree was made of.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ListedLayer {
+    /// The digest of its uncompressed archive.
+    pub diff_id: DiffId,
+    /// How many regular files that holds, hidden ones among them.
+    pub files: u64,
+}
+
 /// What a path of a tree was when it was unpacked.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Record {
@@ -74,8 +86,8 @@ pub struct Record {
     pub mtime: (i64, u32),
     /// Extended attributes that belong to the tree, by name.
     pub xattrs: Xattrs,
-    /// Where it comes from; of a directory, the lowest layer that has it. Names with the same origin, unless they are
-    /// directories, are one file.
+    /// Where it comes from; `None` for a directory, which belongs to all layers that have something in it. Names with the
+    /// same origin are one file.
     pub origin: Option<Origin>,
     /// Whether this is one more name of a file that stands earlier in the list.
     pub linked: bool,

@@ -9,7 +9,7 @@ use super::ContentDigest;
 pub struct Origin {
     /// The layer, counted from 0 at the base.
     pub layer: u32,
-    /// The entry of that layer's archive, counted from 0; 0 for directories, of which several entries may speak.
+    /// The entry of that layer's archive, counted from 0.
     pub entry: u32,
 }
 

@@ -4,8 +4,8 @@ use std::cmp::Ordering;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 
 use super::{
-    BLOCK, CHARACTER, ContentDigest, DIRECTORY, FIFO, FILE, KIND, LINKED, ListError, MAGIC, ORIGIN,
-    Origin, Record, RecordKind, SPARSE, SYMLINK, XATTRS, Xattrs, compare_paths,
+    BLOCK, CHARACTER, ContentDigest, DIRECTORY, FIFO, FILE, KIND, LINKED, ListError, ListedLayer,
+    MAGIC, ORIGIN, Origin, Record, RecordKind, SPARSE, SYMLINK, XATTRS, Xattrs, compare_paths,
 };
 use crate::oci::digest::DiffId;
 use crate::unpack::limits::{MAX_NAME, MAX_PATH};
@@ -26,7 +26,7 @@ const DIGEST: u64 = 32;
 pub struct ListReader<R> {
     reader: BufReader<R>,
     offset: u64,
-    layers: Vec<DiffId>,
+    layers: Vec<ListedLayer>,
     path: Vec<u8>,
     /// Whether the last record is that of a directory.
     in_directory: bool,
@@ -55,7 +55,8 @@ impl<R: Read + Seek> ListReader<R> {
             let text = list.bytes(MAX_DIGEST)?;
             let digest = std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok());
             let digest = digest.ok_or_else(|| list.corrupt("malformed DiffID"))?;
-            list.layers.push(DiffId::new(digest));
+            let files = list.number(u64::MAX)?;
+            list.layers.push(ListedLayer { diff_id: DiffId::new(digest), files });
         }
         Ok(list)
     }
@@ -86,8 +87,8 @@ fn verify(reader: &mut (impl Read + Seek)) -> Result<(), ListError> {
 }
 
 impl<R: Read> ListReader<R> {
-    /// The DiffIDs of the layers that made the tree, base first.
-    pub fn layers(&self) -> &[DiffId] {
+    /// The layers that made the tree, base first.
+    pub fn layers(&self) -> &[ListedLayer] {
         &self.layers
     }
 

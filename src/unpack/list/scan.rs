@@ -123,6 +123,10 @@ pub(super) fn kind(stat: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT
 }
 
+pub(in super::super) fn mtime(stat: &FileStat) -> (i64, u32) {
+    (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0))
+}
+
 /// The names in a directory, sorted, in little memory.
 struct Names {
     bytes: Vec<u8>,

@@ -9,15 +9,14 @@ use nix::sys::stat::{FileStat, SFlag, major, minor};
 
 use super::content::ContentHasher;
 use super::origins::{Made, Origins, Sorted};
-use super::scan::{self, Scan, kind};
+use super::scan::{self, Scan, kind, mtime};
 use super::{
-    BLOCK, CHARACTER, DIRECTORY, FIFO, FILE, LINKED, ListError, MAGIC, ORIGIN, Record, RecordKind,
-    SPARSE, SYMLINK, XATTRS, Xattrs,
+    BLOCK, CHARACTER, DIRECTORY, FIFO, FILE, LINKED, ListError, ListedLayer, MAGIC, ORIGIN, Record,
+    RecordKind, SPARSE, SYMLINK, XATTRS, Xattrs,
 };
-use crate::oci::digest::DiffId;
 use crate::unpack::create::is_kept;
 
-/// Writes down the tree in `root`, made by the layers with these DiffIDs, whose extraction filled `origins`.
+/// Writes down the tree in `root`, made of these layers, whose extraction filled `origins`.
 ///
 /// What the file system knows is read from there; contents are read only of a file that `origins` does not know.
 ///
@@ -25,7 +24,7 @@ use crate::unpack::create::is_kept;
 /// [`ListError::Tree`] and [`ListError::Write`].
 pub fn write_list(
     root: BorrowedFd<'_>,
-    layers: &[DiffId],
+    layers: &[ListedLayer],
     origins: Origins,
     out: impl Write,
 ) -> Result<(), ListError> {
@@ -51,13 +50,10 @@ fn record(
     origins: &mut Sorted,
     hasher: &mut ContentHasher,
 ) -> io::Result<Record> {
-    let made = origins.find(stat.st_ino);
-    let linked = match kind(stat) {
-        SFlag::S_IFDIR => false,
-        _ => made.as_ref().is_some_and(|made| made.seen),
-    };
-    // Merging gives directories what an upper layer says of them.
-    let has_xattrs = scan::is_directory(stat) || made.as_ref().is_none_or(|made| made.has_xattrs);
+    // Nothing is noted of directories: whatever had the inode number before one is gone.
+    let made = origins.find(stat.st_ino).filter(|_| !scan::is_directory(stat));
+    let linked = made.as_ref().is_some_and(|made| made.seen);
+    let has_xattrs = made.as_ref().is_none_or(|made| made.has_xattrs);
     let origin = made.as_ref().map(|made| made.origin);
     let kind = match (kind(stat), made) {
         (SFlag::S_IFREG, Some(made)) => {
@@ -115,10 +111,6 @@ pub(super) fn size(stat: &FileStat) -> u64 {
     u64::try_from(stat.st_size).unwrap_or(0)
 }
 
-pub(super) fn mtime(stat: &FileStat) -> (i64, u32) {
-    (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0))
-}
-
 /// The extended attributes that belong to the tree, by name.
 pub(super) fn xattrs(scan: &Scan<'_>, stat: &FileStat) -> nix::Result<Xattrs> {
     use crate::sys::xattr::{fgetxattr, flistxattr, lgetxattrat, llistxattrat};
@@ -153,13 +145,14 @@ pub(super) struct ListWriter<W: Write> {
 }
 
 impl<W: Write> ListWriter<W> {
-    pub(super) fn new(out: W, layers: &[DiffId]) -> io::Result<Self> {
+    pub(super) fn new(out: W, layers: &[ListedLayer]) -> io::Result<Self> {
         let out = io::BufWriter::with_capacity(256 << 10, out);
         let (hasher, last) = (blake3::Hasher::new(), Vec::new());
         let mut writer = Self { out, hasher, buffer: MAGIC.to_vec(), last, records: 0 };
         number(&mut writer.buffer, layers.len() as u64);
         for layer in layers {
-            bytes(&mut writer.buffer, layer.to_string().as_bytes());
+            bytes(&mut writer.buffer, layer.diff_id.to_string().as_bytes());
+            number(&mut writer.buffer, layer.files);
         }
         writer.flush()?;
         Ok(writer)
