@@ -97,6 +97,9 @@ pub enum Error {
     /// A layer has a type that cannot be unpacked.
     #[error("unsupported layer media type `{0}`")]
     LayerType(String),
+    /// The list of a tree could not be read or written.
+    #[error(transparent)]
+    List(#[from] unpack::list::ListError),
     /// A name in an archive belongs to another image already.
     #[error("`{0}` is already the name of another image")]
     NameTaken(String),

@@ -1,6 +1,7 @@
 //! Use-cases that join registry, store and unpack: pull, import, list, look up, remove.
 
 mod arrival;
+mod donors;
 mod error;
 mod import;
 mod layers;
@@ -20,6 +21,7 @@ use crate::store::{ANNOTATION_PULLED, ANNOTATION_SIZE, Store};
 
 pub use error::Error;
 pub use import::{Input, import};
+pub use layers::Sharing;
 pub use pull::{PullOptions, Pulled, pull, pull_first};
 pub use remove::{Untagged, remove};
 
@@ -124,7 +126,7 @@ impl Image {
     /// The folder of its root filesystem, made anew from its layers if it is missing.
     pub fn tree(&self, store: &Store) -> Result<PathBuf, Error> {
         if !store.has_tree(&self.id) {
-            layers::restore_tree(store, self)?;
+            layers::restore_tree(store, self, Sharing::Links)?;
         }
         Ok(store.tree_path(&self.id))
     }

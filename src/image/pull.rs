@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::sync::Mutex;
 
-use super::layers::{self, Build, Source};
+use super::layers::{self, Build, Sharing, Source};
 use super::{Error, Event, Image, Observer};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::{Digest, ImageId, Mismatch, VerifyReader};
@@ -126,6 +126,7 @@ impl Pull<'_> {
             parallel: self.options.parallel,
             vouched: true,
             resumed: Mutex::default(),
+            sharing: Sharing::Links,
         };
         let tree = build.tree_of(&id).inspect_err(|error| {
             if error.is_network() {

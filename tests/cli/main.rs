@@ -13,8 +13,6 @@ mod support;
 mod contents;
 mod crash;
 mod errors;
-#[path = "../support/fake_registry.rs"]
-mod fake_registry;
 mod images;
 mod import;
 mod isolation;
@@ -26,5 +24,7 @@ mod resume;
 mod rootless;
 mod run;
 mod secure_registry;
+mod sharing;
 mod signals;
 mod terminal;
+mod tree_lists;
