@@ -28,6 +28,14 @@ pub enum Error {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// The registry's answer is none to what was asked.
+    #[error("the {what} of `{host}` cannot be understood")]
+    Answer {
+        /// Search result, list of tags.
+        what: &'static str,
+        /// The registry.
+        host: String,
+    },
     /// The registry has no such layer or configuration.
     #[error("blob unknown: {repository}@{digest}")]
     BlobUnknown {
@@ -104,6 +112,25 @@ pub enum Error {
         /// What is wrong. It never repeats what the helper said, which may be a password.
         why: String,
     },
+    /// A system call on a file with credentials failed.
+    #[error("{verb} `{path}`")]
+    Io {
+        /// What was tried.
+        verb: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The registry does not know the user by this password.
+    #[error("`{host}` refuses this user name and password{}", detail_words(.detail))]
+    LoginRefused {
+        /// The registry.
+        host: String,
+        /// What the registry says in its own words.
+        detail: String,
+    },
     /// The registry has no such manifest.
     #[error("manifest unknown: {0}")]
     ManifestUnknown(String),
@@ -120,6 +147,12 @@ pub enum Error {
     /// The registry has no such repository.
     #[error("repository unknown: {0}")]
     NameUnknown(String),
+    /// The registry cannot be searched.
+    #[error("`{host}` has no search")]
+    NoSearch {
+        /// The registry.
+        host: String,
+    },
     /// A web page where a manifest should be.
     #[error("`{host}` answers with a web page, not with a manifest")]
     NotARegistry {
@@ -248,6 +281,24 @@ pub enum Error {
         /// What the registry says in its own words.
         detail: String,
     },
+    /// An upload cannot be begun.
+    #[error("upload to `{host}`: {why}")]
+    Upload {
+        /// Where to.
+        host: String,
+        /// What is wrong with the registry's answer.
+        why: &'static str,
+    },
+    /// An upload broke off, again and again.
+    #[error("`{host}` breaks off the upload of {digest}: {why}")]
+    UploadBroken {
+        /// Where to.
+        host: String,
+        /// The blob.
+        digest: Digest,
+        /// What the registry's answer means.
+        why: &'static str,
+    },
     /// The certificate of a host was signed by somebody whom this machine does not trust.
     #[error(
         "verify the certificate of `{host}`: it is signed by {issuer}, whom this machine does not trust"
@@ -282,13 +333,20 @@ impl Error {
                 format!("the registry refuses the user name or password in {from}")
             }
             Self::Unauthorized { host, sent: Sent::Nothing, .. } => format!(
-                "the image does not exist, or needs credentials: `docker login {host}` or `podman login {host}` stores them"
+                "the image does not exist, or needs credentials: `mydocker login {host}` stores them"
             ),
             Self::Denied { sent: Sent::Credentials(from), .. } => {
-                format!("the user whose credentials are in {from} may not read it")
+                format!("the user whose credentials are in {from} has no right to it")
             }
             Self::Denied { sent: Sent::Nothing, .. } => {
-                "the image does not exist, or is not for everybody: put credentials in ~/.docker/config.json".to_owned()
+                "it does not exist, or is not for everybody: `mydocker login` stores credentials".to_owned()
+            }
+            Self::NoSearch { host } => {
+                format!("`mydocker tags {host}/REPOSITORY` lists the tags of a repository that you know")
+            }
+            Self::LoginRefused { .. } => {
+                "are both right? Many registries want a token that you make on their web page in place of the password"
+                    .to_owned()
             }
             Self::UnknownIssuer { host, .. } => format!(
                 "if you trust it, put its CA certificate in /etc/containers/certs.d/{host}/ca.crt or name it in SSL_CERT_FILE"
@@ -320,7 +378,7 @@ impl Error {
         match self {
             Self::Status { status, .. } => matches!(status, 408 | 500 | 502 | 503 | 504),
             Self::TooManyRequests { .. } | Self::Timeout { .. } | Self::Transfer { .. } => true,
-            Self::Truncated { .. } => true,
+            Self::Truncated { .. } | Self::UploadBroken { .. } => true,
             Self::Connect { source, .. } => source.is_hang_up(),
             _ => false,
         }

@@ -1,10 +1,11 @@
-//! The client of the distribution-spec: manifests and blobs from registries, with authentication.
+//! The client of the distribution-spec: manifests and blobs from and to registries, with authentication.
 //!
 //! Everything that a registry sends is hostile until its digest has been compared, and nothing that it says decides
 //! whom credentials are sent to: they belong to one host and port and go nowhere else, whatever redirect or realm
 //! asks for them.
 //!
-//! - `client`, `blob`: what is asked for, and the reader that resumes a broken download.
+//! - `client`, `blob`, `tags`, `search`: what is asked for, and the reader that resumes a broken download.
+//! - `push`, `upload`, `pipe`: what is given, and the upload that goes on where it broke off.
 //! - `auth`, `challenge`, `credentials`, `helper`, `secret`: who we are, and to whom that is said.
 //! - `transport`, `address`, `proxy`, `tls`, `certificate`: one exchange with its redirects, and how far it may go.
 //!
@@ -23,12 +24,19 @@ mod credentials;
 mod error;
 mod helper;
 mod options;
+mod pipe;
 mod proxy;
+mod push;
+mod search;
 mod secret;
+mod tags;
 mod tls;
 mod transport;
+mod upload;
 
 pub use blob::Blob;
 pub use client::{Client, RawManifest};
 pub use error::{Cause, Error, Issuer, Sent};
 pub use options::{Environment, Options};
+pub use push::{Content, Pushed};
+pub use search::SearchResult;

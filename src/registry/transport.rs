@@ -71,6 +71,10 @@ impl Transport {
         Ok(Self { options, proxies, clients: Mutex::default(), bases: Mutex::default() })
     }
 
+    pub(super) fn options(&self) -> &Options {
+        &self.options
+    }
+
     pub(super) fn environment(&self) -> &Environment {
         &self.options.environment
     }
@@ -119,7 +123,7 @@ impl Transport {
     }
 
     /// The client for a request to `url` on behalf of `registry`.
-    fn client(&self, registry: &str, url: &Url, limit: Class) -> Result<Client, Error> {
+    pub(super) fn client(&self, registry: &str, url: &Url, limit: Class) -> Result<Client, Error> {
         // Through a proxy only the proxy's name is looked up here, and where that is was the user's choice.
         let limit = if self.proxies.for_url(url).is_some() { Class::Loopback } else { limit };
         let trust = Trust::of(&self.options.environment, registry, &host_and_port(url));
@@ -196,7 +200,7 @@ impl Transport {
         response.remote_addr().map(|address| Class::of(address.ip()))
     }
 
-    fn out_of_bounds(&self, call: &Call<'_>, url: &Url) -> Error {
+    pub(super) fn out_of_bounds(&self, call: &Call<'_>, url: &Url) -> Error {
         let what = if call.url == url { "token service" } else { "redirect" };
         let why = "it is inside the network and the registry is not";
         Error::Address { what, url: shown(url), why }
@@ -247,7 +251,7 @@ impl Transport {
     }
 
     /// What an error of the HTTP library means for the user.
-    fn error(&self, call: &Call<'_>, url: &Url, error: reqwest::Error) -> Error {
+    pub(super) fn error(&self, call: &Call<'_>, url: &Url, error: reqwest::Error) -> Error {
         if let Some(ResolveError::Forbidden { .. }) = find(&error) {
             return self.out_of_bounds(call, url);
         }
@@ -342,7 +346,7 @@ fn location(response: &Response) -> Option<&str> {
 }
 
 /// Where the redirect `location` leads that came from `at`.
-fn next_hop(at: &Url, location: &str) -> Result<Url, Error> {
+pub(super) fn next_hop(at: &Url, location: &str) -> Result<Url, Error> {
     let refuse = |url: &Url, why| Err(Error::Address { what: "redirect", url: shown(url), why });
     let Ok(next) = at.join(location) else { return refuse(at, "it leads nowhere") };
     if !next.username().is_empty() || next.password().is_some() {
