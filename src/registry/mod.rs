@@ -7,6 +7,7 @@
 //! - `client`, `blob`, `tags`, `search`: what is asked for, and the reader that resumes a broken download.
 //! - `push`, `upload`, `pipe`: what is given, and the upload that goes on where it broke off.
 //! - `auth`, `challenge`, `credentials`, `helper`, `secret`: who we are, and to whom that is said.
+//! - `login`, `authfile`: how that comes to be known here.
 //! - `transport`, `address`, `proxy`, `tls`, `certificate`: one exchange with its redirects, and how far it may go.
 //!
 //! Not here: verifying a blob (whoever reads it wraps it in [`crate::oci::digest::VerifyReader`]), understanding manifests,
@@ -16,6 +17,7 @@
 
 mod address;
 mod auth;
+mod authfile;
 mod blob;
 mod certificate;
 mod challenge;
@@ -23,6 +25,7 @@ mod client;
 mod credentials;
 mod error;
 mod helper;
+mod login;
 mod options;
 mod pipe;
 mod proxy;
@@ -37,6 +40,8 @@ mod upload;
 pub use blob::Blob;
 pub use client::{Client, RawManifest};
 pub use error::{Cause, Error, Issuer, Sent};
+pub use login::{Keeper, Login, LoginKey, LoginKeyError, forget, keep, left};
 pub use options::{Environment, Options};
 pub use push::{Content, Pushed};
 pub use search::SearchResult;
+pub use secret::Secret;
