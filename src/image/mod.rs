@@ -1,10 +1,13 @@
-//! Use-cases that join registry, store and unpack: pull, import, list, look up, remove.
+//! Use-cases that join registry, store and unpack: pull, push, copy, import, list, look up, tag, remove.
 
 mod error;
 mod import;
 mod layers;
 mod pull;
+mod push;
 mod remove;
+mod tag;
+mod transfer;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -20,9 +23,11 @@ use crate::store::{ANNOTATION_PULLED, ANNOTATION_SIZE, Store};
 pub use error::Error;
 pub use import::{Input, import};
 pub use pull::{PullOptions, Pulled, pull};
+pub use push::push;
 pub use remove::{Untagged, remove};
+pub use tag::tag;
 
-/// What happens to an image's parts while it is pulled or imported; for whoever shows progress.
+/// What happens to an image's parts while it is pulled, imported, pushed or copied; for whoever shows progress.
 pub trait Observer: Sync {
     /// One thing happened.
     fn event(&self, event: Event<'_>);
@@ -38,8 +43,16 @@ pub enum Event<'a> {
     DroppedAttributes(u64),
     /// A layer's bytes are in the store already.
     Exists(&'a Digest),
+    /// The registry has taken a blob from this repository of its own.
+    Mounted(&'a Digest, &'a str),
     /// More bytes of a layer have come, in all as many as said.
     Received(&'a Digest, u64),
+    /// More bytes of a blob have gone to where it is copied or pushed to, in all as many as said.
+    Sending(&'a Digest, u64),
+    /// All of a blob has gone to where it is copied or pushed to.
+    Sent(&'a Digest),
+    /// A blob is where it is copied or pushed to already.
+    There(&'a Digest),
     /// All of a layer has come and been unpacked, and its digests are right.
     Unpacked(&'a Digest),
 }
