@@ -9,10 +9,13 @@ mod import;
 mod info;
 mod inspect;
 mod logger;
+mod login;
+mod logout;
 mod map_ids;
 mod oci;
 mod output;
 mod progress;
+mod prompt;
 mod ps;
 mod pull;
 mod push;
@@ -69,6 +72,8 @@ struct Global {
 enum Verb {
     Pull(pull::Args),
     Push(push::Args),
+    Login(login::Args),
+    Logout(logout::Args),
     Import(import::Args),
     Run(Box<run::Args>),
     Images(images::Args),
@@ -131,6 +136,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match cli.verb {
         Verb::Pull(args) => pull::run(&global, args),
         Verb::Push(args) => push::run(&global, &args),
+        Verb::Login(args) => login::run(args),
+        Verb::Logout(args) => logout::run(&args),
         Verb::Import(args) => import::run(&global, args),
         Verb::Run(args) => run::run(&global, *args),
         Verb::Images(args) => images::run(&global, &args),

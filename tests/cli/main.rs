@@ -2,6 +2,8 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+#[path = "../support/fake_registry.rs"]
+mod fake_registry;
 #[macro_use]
 #[path = "../support/mod.rs"]
 mod support;
@@ -13,10 +15,13 @@ mod import;
 mod isolation;
 mod limits;
 mod lists;
+mod login;
 mod process;
 mod pull;
+mod push;
 mod rootless;
 mod run;
 mod secure_registry;
 mod signals;
+mod tag;
 mod terminal;
