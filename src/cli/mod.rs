@@ -11,6 +11,7 @@ mod inspect;
 mod logger;
 mod login;
 mod logout;
+mod look;
 mod map_ids;
 mod oci;
 mod output;
@@ -23,7 +24,9 @@ mod remote;
 mod rm;
 mod rmi;
 mod run;
+mod search;
 mod tag;
+mod tags;
 mod version;
 
 use std::ffi::OsString;
@@ -74,6 +77,8 @@ enum Verb {
     Push(push::Args),
     Login(login::Args),
     Logout(logout::Args),
+    Search(search::Args),
+    Tags(tags::Args),
     Import(import::Args),
     Run(Box<run::Args>),
     Images(images::Args),
@@ -138,6 +143,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Push(args) => push::run(&global, &args),
         Verb::Login(args) => login::run(args),
         Verb::Logout(args) => logout::run(&args),
+        Verb::Search(args) => search::run(&args),
+        Verb::Tags(args) => tags::run(&args),
         Verb::Import(args) => import::run(&global, args),
         Verb::Run(args) => run::run(&global, *args),
         Verb::Images(args) => images::run(&global, &args),

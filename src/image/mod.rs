@@ -3,6 +3,7 @@
 mod error;
 mod import;
 mod layers;
+mod look;
 mod pull;
 mod push;
 mod remove;
@@ -22,6 +23,7 @@ use crate::store::{ANNOTATION_PULLED, ANNOTATION_SIZE, Store};
 
 pub use error::Error;
 pub use import::{Input, import};
+pub use look::{Look, RemoteImage, look};
 pub use pull::{PullOptions, Pulled, pull};
 pub use push::push;
 pub use remove::{Untagged, remove};
