@@ -10,6 +10,8 @@ mod content;
 mod download;
 #[path = "support/fake_registry.rs"]
 mod fake_registry;
+#[path = "support/fake_upload.rs"]
+mod fake_upload;
 #[path = "registry/mirrors.rs"]
 mod mirrors;
 #[path = "registry/network.rs"]
@@ -20,6 +22,8 @@ mod redirects;
 mod retries;
 #[path = "registry/tls.rs"]
 mod tls;
+#[path = "registry/upload.rs"]
+mod upload;
 
 use std::fs;
 use std::io::Read;

@@ -9,7 +9,7 @@ use crate::{container, image, oci, registry, runtime, store};
 use super::output;
 
 /// The exit code of docker and podman for an error of their own.
-const OWN_ERROR: u8 = 125;
+pub(super) const OWN_ERROR: u8 = 125;
 
 /// An error on its way to the user.
 #[derive(Debug)]
@@ -77,6 +77,12 @@ impl Advice for container::Error {
 impl Advice for registry::Error {
     fn advice(&self) -> Option<String> {
         self.hint()
+    }
+}
+
+impl Advice for registry::LoginKeyError {
+    fn advice(&self) -> Option<String> {
+        Some("a registry is HOST[:PORT], as in ghcr.io or localhost:5000".to_owned())
     }
 }
 

@@ -3,17 +3,25 @@
 use serde_json::{Value, json};
 
 use super::failure::While as _;
+use super::look::{self, LookArgs};
 use super::output::{self, Format};
 use super::{Global, Outcome};
 use crate::image::{self, Image};
 use crate::store::Store;
 
 /// Show all that is known of images, as JSON
+///
+/// With --remote, what their registries say of them: digests, platforms, sizes and the configuration, without pulling.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// json for one object a line; otherwise one indented array
     #[arg(long, value_enum)]
     format: Option<Format>,
+    /// Ask the registry instead of the store
+    #[arg(long = "remote", id = "is_remote")]
+    is_remote: bool,
+    #[command(flatten)]
+    look: LookArgs,
     /// Names, ids or first digits of ids
     #[arg(required = true)]
     image: Vec<String>,
@@ -22,6 +30,10 @@ pub(super) struct Args {
 pub(super) fn run(global: &Global, args: &Args) -> Outcome {
     let mut documents = Vec::new();
     for name in &args.image {
+        if args.is_remote {
+            documents.extend(look::document(&args.look, name)?);
+            continue;
+        }
         let what = format!("inspect {name}");
         let store = global.store().doing(&what)?;
         let image = image::find(&store, name).doing(&what)?;
@@ -29,6 +41,7 @@ pub(super) fn run(global: &Global, args: &Args) -> Outcome {
     }
     match args.format {
         Some(Format::Json) => documents.iter().for_each(output::json_line),
+        _ if args.is_remote && documents.is_empty() => {}
         _ => output::json_document(&Value::Array(documents)),
     }
     Ok(0)

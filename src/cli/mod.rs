@@ -9,15 +9,24 @@ mod import;
 mod info;
 mod inspect;
 mod logger;
+mod login;
+mod logout;
+mod look;
 mod map_ids;
 mod oci;
 mod output;
 mod progress;
+mod prompt;
 mod ps;
 mod pull;
+mod push;
+mod remote;
 mod rm;
 mod rmi;
 mod run;
+mod search;
+mod tag;
+mod tags;
 mod version;
 
 use std::ffi::OsString;
@@ -65,11 +74,17 @@ struct Global {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Pull(pull::Args),
+    Push(push::Args),
+    Login(login::Args),
+    Logout(logout::Args),
+    Search(search::Args),
+    Tags(tags::Args),
     Import(import::Args),
     Run(Box<run::Args>),
     Images(images::Args),
     Inspect(inspect::Args),
     Rmi(rmi::Args),
+    Tag(tag::Args),
     Ps(ps::Args),
     Rm(rm::Args),
     Version(version::Args),
@@ -94,7 +109,15 @@ impl Verb {
 
     /// Whether it makes, reads or removes files with owners of their own, and so needs to be root of some kind.
     fn needs_ids(&self) -> bool {
-        matches!(self, Self::Pull(_) | Self::Import(_) | Self::Run(_) | Self::Rmi(_) | Self::Rm(_))
+        matches!(
+            self,
+            Self::Pull(_)
+                | Self::Import(_)
+                | Self::Run(_)
+                | Self::Rmi(_)
+                | Self::Rm(_)
+                | Self::Tag(_)
+        )
     }
 }
 
@@ -117,11 +140,17 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     let done = match cli.verb {
         Verb::Pull(args) => pull::run(&global, args),
+        Verb::Push(args) => push::run(&global, &args),
+        Verb::Login(args) => login::run(args),
+        Verb::Logout(args) => logout::run(&args),
+        Verb::Search(args) => search::run(&args),
+        Verb::Tags(args) => tags::run(&args),
         Verb::Import(args) => import::run(&global, args),
         Verb::Run(args) => run::run(&global, *args),
         Verb::Images(args) => images::run(&global, &args),
         Verb::Inspect(args) => inspect::run(&global, &args),
         Verb::Rmi(args) => rmi::run(&global, &args),
+        Verb::Tag(args) => tag::run(&global, &args),
         Verb::Ps(args) => ps::run(&global, &args),
         Verb::Rm(args) => rm::run(&global, &args),
         Verb::Version(args) => version::run(&args),

@@ -1,4 +1,4 @@
-//! Progress of a pull: a bar a layer on a terminal, plain lines elsewhere, nothing with `--quiet`.
+//! Progress of a pull, push or copy: a bar a layer on a terminal, plain lines elsewhere, nothing with `--quiet`.
 
 use std::collections::HashMap;
 use std::io::IsTerminal as _;
@@ -81,6 +81,13 @@ impl Observer for Progress {
             Mode::Lines => match event {
                 Event::Exists(digest) => self.say(&format!("{}: Already exists", digest.short())),
                 Event::Unpacked(digest) => self.say(&format!("{}: Pull complete", digest.short())),
+                Event::Mounted(digest, from) => {
+                    self.say(&format!("{}: Mounted from {from}", digest.short()));
+                }
+                Event::Sent(digest) => self.say(&format!("{}: Pushed", digest.short())),
+                Event::There(digest) => {
+                    self.say(&format!("{}: Layer already exists", digest.short()));
+                }
                 _ => {}
             },
             Mode::Quiet => {}
@@ -102,17 +109,23 @@ fn show(all: &MultiProgress, layers: &Mutex<HashMap<Digest, ProgressBar>>, event
                 });
             }
         }
-        Event::Received(digest, bytes) => {
-            if let Some(bar) = layers.get(digest) {
-                bar.set_position(bytes);
-                if bar.message() == "Waiting" {
-                    bar.set_message("Pulling");
-                }
-            }
-        }
+        Event::Received(digest, bytes) => advance(&layers, digest, bytes, "Pulling"),
+        Event::Sending(digest, bytes) => advance(&layers, digest, bytes, "Pushing"),
         Event::Exists(digest) => finish(&layers, digest, "Already exists"),
         Event::Unpacked(digest) => finish(&layers, digest, "Pull complete"),
+        Event::Mounted(digest, _) => finish(&layers, digest, "Mounted"),
+        Event::Sent(digest) => finish(&layers, digest, "Pushed"),
+        Event::There(digest) => finish(&layers, digest, "Already there"),
         Event::DroppedAttributes(_) | Event::PassedOver(..) => {}
+    }
+}
+
+fn advance(layers: &HashMap<Digest, ProgressBar>, digest: &Digest, bytes: u64, how: &'static str) {
+    if let Some(bar) = layers.get(digest) {
+        bar.set_position(bytes);
+        if bar.message() == "Waiting" {
+            bar.set_message(how);
+        }
     }
 }
 

@@ -54,6 +54,9 @@ pub enum Error {
         /// What the bytes hash to.
         actual: DiffId,
     },
+    /// A name with a digest, where a name is given.
+    #[error("a name that is given cannot hold a digest: {0}")]
+    DigestNamed(Digest),
     /// A manifest or index cannot be understood.
     #[error("parse manifest `{digest}`")]
     Document {

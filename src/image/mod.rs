@@ -1,12 +1,16 @@
-//! Use-cases that join registry, store and unpack: pull, import, list, look up, remove.
+//! Use-cases that join registry, store and unpack: pull, push, copy, import, list, look up, tag, remove.
 
 mod arrival;
 mod donors;
 mod error;
 mod import;
 mod layers;
+mod look;
 mod pull;
+mod push;
 mod remove;
+mod tag;
+mod transfer;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -22,10 +26,13 @@ use crate::store::{ANNOTATION_PULLED, ANNOTATION_SIZE, Store};
 pub use error::Error;
 pub use import::{Input, import};
 pub use layers::Sharing;
+pub use look::{Look, RemoteImage, look};
 pub use pull::{PullOptions, Pulled, pull, pull_first};
+pub use push::push;
 pub use remove::{Untagged, remove};
+pub use tag::tag;
 
-/// What happens to an image's parts while it is pulled or imported; for whoever shows progress.
+/// What happens to an image's parts while it is pulled, imported, pushed or copied; for whoever shows progress.
 pub trait Observer: Sync {
     /// One thing happened.
     fn event(&self, event: Event<'_>);
@@ -41,10 +48,18 @@ pub enum Event<'a> {
     DroppedAttributes(u64),
     /// A layer's bytes are in the store already.
     Exists(&'a Digest),
+    /// The registry has taken a blob from this repository of its own.
+    Mounted(&'a Digest, &'a str),
     /// A registry that a short name may mean does not have the image, or does not answer; the next one is asked.
     PassedOver(&'a Reference, &'a Error),
     /// More bytes of a layer have come, in all as many as said.
     Received(&'a Digest, u64),
+    /// More bytes of a blob have gone to where it is copied or pushed to, in all as many as said.
+    Sending(&'a Digest, u64),
+    /// All of a blob has gone to where it is copied or pushed to.
+    Sent(&'a Digest),
+    /// A blob is where it is copied or pushed to already.
+    There(&'a Digest),
     /// All of a layer has come and been unpacked, and its digests are right.
     Unpacked(&'a Digest),
 }

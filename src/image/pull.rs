@@ -20,7 +20,7 @@ use crate::store::{
 /// How deeply indexes may be nested.
 pub(super) const MAX_INDEX_DEPTH: usize = 4;
 /// How many manifests are fetched in the search for a platform.
-const MAX_MANIFESTS: usize = 32;
+pub(super) const MAX_MANIFESTS: usize = 32;
 /// How often a pull starts over because another command removed a blob that it had counted on.
 const MAX_RESTARTS: usize = 3;
 

@@ -56,6 +56,12 @@ pub fn is_config(media_type: &str) -> bool {
     matches!(media_type, OCI_CONFIG | DOCKER_CONFIG)
 }
 
+/// Whether `media_type` names a layer whose bytes may not be handed on: OCI's non-distributable, Docker's foreign.
+pub fn is_foreign_layer(media_type: &str) -> bool {
+    media_type.starts_with("application/vnd.oci.image.layer.nondistributable.")
+        || media_type.starts_with("application/vnd.docker.image.rootfs.foreign.")
+}
+
 /// How a layer of this type is packed; `None` when it is no layer that this program can unpack.
 ///
 /// The non-distributable ("foreign") layer types are absent on purpose: their bytes live at addresses that the

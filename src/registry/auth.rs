@@ -19,7 +19,7 @@ use super::secret::Secret;
 use super::transport::{Answer, Call, Transport, is_loopback, lock, retry_after};
 
 /// The most that is read of a token service's answer, in bytes.
-const MAX_TOKEN: u64 = 1 << 20;
+pub(super) const MAX_TOKEN: u64 = 1 << 20;
 /// The most that is read of an error's body, in bytes.
 const MAX_ERROR_BODY: u64 = 64 << 10;
 /// How long a token is good for whose service does not say (token specification, `expires_in`).
@@ -64,6 +64,8 @@ pub(super) struct Place<'a> {
     /// The registry, as references name it.
     pub(super) registry: &'a str,
     pub(super) repository: &'a str,
+    /// What shall be done there, where the registry does not say it: `pull`, `pull,push`.
+    pub(super) actions: &'a str,
     /// The registry's interface.
     pub(super) base: &'a Url,
     /// How far the registry is.
@@ -134,7 +136,7 @@ fn make(
             Challenge::Basic => password = true,
             Challenge::Bearer { realm, service, scope } => {
                 let realm = realm_url(realm, place.base)?;
-                let own = format!("repository:{}:pull", place.repository);
+                let own = format!("repository:{}:{}", place.repository, place.actions);
                 let scope = scope.clone().unwrap_or(own);
                 let wanted = Wanted { realm, service: service.as_deref(), scope: &scope };
                 let (token, lifetime) = fetch_token(transport, place, &wanted, credentials, &sent)?;
@@ -153,12 +155,12 @@ fn make(
     }
 }
 
-fn basic(user: &str, password: &Secret, registry: &str) -> Result<HeaderValue, Error> {
+pub(super) fn basic(user: &str, password: &Secret, registry: &str) -> Result<HeaderValue, Error> {
     let encoded = BASE64.encode(format!("{user}:{}", password.expose()));
     secret_header(&format!("Basic {encoded}"), registry)
 }
 
-fn secret_header(text: &str, registry: &str) -> Result<HeaderValue, Error> {
+pub(super) fn secret_header(text: &str, registry: &str) -> Result<HeaderValue, Error> {
     let mut header = HeaderValue::from_str(text)
         .map_err(|_| no_token(registry, "what it got cannot stand in a header"))?;
     header.set_sensitive(true);
@@ -170,7 +172,7 @@ fn secret_header(text: &str, registry: &str) -> Result<HeaderValue, Error> {
 /// A registry may name any service, and credentials go there; so it must be encrypted unless the registry is not, and
 /// hold no user of its own. How far away it may be, the transport sees to, which also knows where names lead
 /// (CVE-2026-48978, CVE-2026-33540).
-fn realm_url(realm: &str, base: &Url) -> Result<Url, Error> {
+pub(super) fn realm_url(realm: &str, base: &Url) -> Result<Url, Error> {
     let refuse =
         |url: &str, why| Err(Error::Address { what: "token service", url: url.to_owned(), why });
     let Ok(url) = Url::parse(realm) else { return refuse("?", "it is no address") };
@@ -295,7 +297,7 @@ fn refresh_form(wanted: &Wanted<'_>, token: &Secret) -> Secret {
     Secret::new(form.query().unwrap_or_default().to_owned())
 }
 
-fn no_token(registry: &str, why: &'static str) -> Error {
+pub(super) fn no_token(registry: &str, why: &'static str) -> Error {
     Error::Token { host: registry.to_owned(), why }
 }
 

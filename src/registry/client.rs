@@ -45,7 +45,7 @@ pub struct Client {
     pub(super) transport: Transport,
     pub(super) registries: Registries,
     pub(super) standing: Standing,
-    authorizations: Authorizations,
+    pub(super) authorizations: Authorizations,
 }
 
 /// What is asked for.
@@ -54,20 +54,41 @@ pub(super) enum Wanted<'a> {
     Blob(&'a Digest),
     /// A manifest by tag or digest.
     Manifest(&'a str),
+    /// A manifest by tag or digest, to be stored.
+    NewManifest(&'a str),
+    /// The names of tags, with this query.
+    Tags(&'a str),
+    /// An upload; of this blob from that repository of the same registry, if the registry can do that.
+    Upload(Option<(&'a Digest, &'a str)>),
 }
 
 impl Wanted<'_> {
     fn path(self) -> String {
         match self {
             Self::Blob(digest) => format!("blobs/{digest}"),
-            Self::Manifest(name) => format!("manifests/{name}"),
+            Self::Manifest(name) | Self::NewManifest(name) => format!("manifests/{name}"),
+            Self::Tags(query) => format!("tags/list{query}"),
+            Self::Upload(None) => "blobs/uploads/".to_owned(),
+            Self::Upload(Some((digest, from))) => {
+                format!("blobs/uploads/?mount={digest}&from={from}")
+            }
+        }
+    }
+
+    /// What a token must allow whose registry does not say (token specification, "scope").
+    fn actions(self) -> &'static str {
+        match self {
+            Self::NewManifest(_) | Self::Upload(_) => "pull,push",
+            _ => "pull",
         }
     }
 
     fn kind(self) -> &'static str {
         match self {
             Self::Blob(_) => "blob",
-            Self::Manifest(_) => "manifest",
+            Self::Manifest(_) | Self::NewManifest(_) => "manifest",
+            Self::Tags(_) => "tags",
+            Self::Upload(_) => "upload",
         }
     }
 }
@@ -196,21 +217,37 @@ impl Client {
         wanted: Wanted<'_>,
         build: &dyn Fn(&Http, Url) -> RequestBuilder,
     ) -> Result<Answer, Error> {
-        let Source { reference, insecure, .. } = source;
-        let (registry, repository) = (reference.registry(), reference.repository());
-        let insecure = *insecure;
-        let base = self.transport.base(registry, insecure)?;
+        let (registry, repository) = (source.reference.registry(), source.reference.repository());
+        let base = self.transport.base(registry, source.insecure)?;
         let url = transport::parse_url(&format!("{base}v2/{repository}/{}", wanted.path()))?;
+        self.request_at(source, wanted, &url, Class::Loopback, build)
+    }
+
+    /// As [`Client::request`], at an address that the registry has named for it, which may be at most as far as
+    /// `limit`. Another origin than the registry's own is told nothing of who asks.
+    pub(super) fn request_at(
+        &self,
+        source: &Source,
+        wanted: Wanted<'_>,
+        url: &Url,
+        limit: Class,
+        build: &dyn Fn(&Http, Url) -> RequestBuilder,
+    ) -> Result<Answer, Error> {
+        let Source { reference, insecure, .. } = source;
+        let (registry, repository, insecure) =
+            (reference.registry(), reference.repository(), *insecure);
+        let base = self.transport.base(registry, insecure)?;
         let host = host_and_port(&base);
-        let mut authorization = self.authorizations.known(registry, repository);
+        let own = url.origin() == base.origin();
+        let known = own.then(|| self.authorizations.known(registry, repository));
+        let mut authorization = known.flatten();
         let send = |authorization: Option<&header::HeaderValue>| {
-            let registry = host.as_str();
-            let (limit, follow) = (Class::Loopback, true);
-            let url = &url;
+            let (registry, follow) = (host.as_str(), true);
             let call = Call { url, authorization, registry, limit, insecure, follow, build };
             self.transport.send(&call)
         };
         let mut answer = send(authorization.as_ref().map(|known| &known.header))?;
+        answer.elsewhere |= !own;
         // Whom the registry redirects to may not ask for a proof of who we are in its name.
         if answer.response.status() == 401 && !answer.elsewhere {
             let challenges = challenges(answer.response.headers());
@@ -218,7 +255,8 @@ impl Client {
                 let why = "it asks for a proof of identity that is neither Basic nor Bearer";
                 return Err(Error::Challenge { host: registry.to_owned(), why });
             }
-            let place = Place { registry, repository, base: &base, class: answer.class, insecure };
+            let (actions, class) = (wanted.actions(), answer.class);
+            let place = Place { registry, repository, actions, base: &base, class, insecure };
             let tried = authorization.as_ref();
             let fresh = self.authorizations.answer(&self.transport, place, &challenges, tried)?;
             if let Some(fresh) = fresh {
@@ -234,7 +272,7 @@ impl Client {
     }
 
     /// What an answer means that is no success.
-    fn refusal(
+    pub(super) fn refusal(
         &self,
         reference: &Reference,
         wanted: Wanted<'_>,
@@ -254,6 +292,7 @@ impl Client {
             Wanted::Blob(digest) => format!("{repository}@{digest}"),
             Wanted::Manifest(name) if name.contains(':') => format!("{repository}@{name}"),
             Wanted::Manifest(name) => format!("{repository}:{name}"),
+            Wanted::NewManifest(_) | Wanted::Tags(_) | Wanted::Upload(_) => repository.clone(),
         };
         match (status, said.code.as_str(), wanted) {
             // A storage server's refusal is about a signature and not about the user.
@@ -268,7 +307,7 @@ impl Client {
             }
             (401, ..) => Error::Unauthorized { object, host, sent, detail },
             (403, ..) => Error::Denied { object, sent, detail },
-            (404, "NAME_UNKNOWN", _) => Error::NameUnknown(repository),
+            (404, "NAME_UNKNOWN", _) | (404, _, Wanted::Tags(_)) => Error::NameUnknown(repository),
             (404, _, Wanted::Manifest(_)) => Error::ManifestUnknown(object),
             (404, _, Wanted::Blob(digest)) => {
                 Error::BlobUnknown { repository, digest: digest.clone() }
@@ -289,7 +328,7 @@ fn accepting<'a>(
     move |http, url| method(http, url).header(header::ACCEPT, &accept)
 }
 
-fn challenges(headers: &HeaderMap) -> Vec<challenge::Challenge> {
+pub(super) fn challenges(headers: &HeaderMap) -> Vec<challenge::Challenge> {
     let values = headers.get_all(header::WWW_AUTHENTICATE).iter();
     values.filter_map(|value| value.to_str().ok()).flat_map(challenge::parse).collect()
 }
@@ -300,7 +339,7 @@ fn hash(algorithm: Algorithm, bytes: &[u8]) -> Digest {
     hasher.finish()
 }
 
-fn declared_digest(headers: &HeaderMap) -> Option<Digest> {
+pub(super) fn declared_digest(headers: &HeaderMap) -> Option<Digest> {
     headers.get(CONTENT_DIGEST)?.to_str().ok()?.trim().parse().ok()
 }
 

@@ -19,9 +19,9 @@ use super::{Environment, Error, helper};
 use crate::oci::reference::DEFAULT_REGISTRY;
 
 /// The largest credentials file that is read, in bytes.
-const MAX_FILE: u64 = 4 << 20;
+pub(super) const MAX_FILE: u64 = 4 << 20;
 /// How docker names Docker Hub in its files and to its helpers, for historical reasons.
-const HUB_KEY: &str = "https://index.docker.io/v1/";
+pub(super) const HUB_KEY: &str = "https://index.docker.io/v1/";
 /// Files written by hand come with and without padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
@@ -48,7 +48,7 @@ pub(super) enum Credentials {
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct AuthFile {
+pub(super) struct AuthFile {
     auths: Option<BTreeMap<String, Option<Entry>>>,
     creds_store: Option<String>,
     cred_helpers: Option<BTreeMap<String, String>>,
@@ -85,8 +85,11 @@ pub(super) fn find(
     Ok(None)
 }
 
-/// Where credentials may lie: what the user names first, docker's place, then podman's.
+/// Where credentials may lie: what the user names and nowhere else; or docker's place, then podman's.
 fn files(environment: &Environment) -> Vec<PathBuf> {
+    if let Some(path) = &environment.registry_auth_file {
+        return vec![path.clone()];
+    }
     let home = |path: &str| environment.home.as_ref().map(|home| home.join(path));
     let docker = environment.docker_config.clone().or_else(|| home(".docker"));
     let runtime = environment
@@ -100,7 +103,6 @@ fn files(environment: &Environment) -> Vec<PathBuf> {
     };
     let config = environment.xdg_config_home.clone().or_else(|| home(".config"));
     let all = [
-        environment.registry_auth_file.clone(),
         docker.map(|folder| folder.join("config.json")),
         Some(podman),
         config.map(|folder| folder.join("containers/auth.json")),
@@ -108,7 +110,7 @@ fn files(environment: &Environment) -> Vec<PathBuf> {
     all.into_iter().flatten().collect()
 }
 
-fn read(path: &Path) -> Result<Option<AuthFile>, Error> {
+pub(super) fn read(path: &Path) -> Result<Option<AuthFile>, Error> {
     let failed = |error: io::Error| unusable(path, error.to_string());
     let file = match File::open(path) {
         Ok(file) => file,
@@ -132,7 +134,7 @@ fn read(path: &Path) -> Result<Option<AuthFile>, Error> {
     })
 }
 
-fn unusable(path: &Path, why: String) -> Error {
+pub(super) fn unusable(path: &Path, why: String) -> Error {
     Error::File { path: path.to_owned(), why }
 }
 
@@ -146,10 +148,7 @@ impl AuthFile {
     ) -> Result<Option<Found>, Error> {
         // Helpers know docker's name for Docker Hub, and any other registry under its own.
         let asked = if registry == DEFAULT_REGISTRY { HUB_KEY } else { registry };
-        let own = self.cred_helpers.iter().flatten();
-        let own = own.filter(|(key, _)| normalise(key) == registry.to_ascii_lowercase());
-        let store = self.creds_store.as_ref().filter(|store| !store.is_empty());
-        if let Some(name) = own.map(|(_, name)| name).next().or(store) {
+        if let Some(name) = self.helper(registry) {
             let found = helper::ask(name, asked, environment)?;
             if found.is_some() {
                 return Ok(found);
@@ -160,6 +159,19 @@ impl AuthFile {
         let credentials = entry.credentials().map_err(|Broken| unusable(path, broken()))?;
         let place = path.display().to_string();
         Ok(credentials.map(|credentials| Found { credentials, place }))
+    }
+
+    /// The credential helper that keeps what there is for `registry`: its own, or that of all registries.
+    pub(super) fn helper(&self, registry: &str) -> Option<&str> {
+        let own = self.cred_helpers.iter().flatten();
+        let mut own = own.filter(|(key, _)| normalise(key) == registry.to_ascii_lowercase());
+        let store = self.creds_store.as_deref().filter(|store| !store.is_empty());
+        own.next().map(|(_, name)| name.as_str()).or(store)
+    }
+
+    /// The keys of all entries.
+    pub(super) fn auth_keys(&self) -> impl Iterator<Item = &str> {
+        self.auths.iter().flatten().map(|(key, _)| key.as_str())
     }
 
     /// The entry whose key names the most of `registry/repository`.
@@ -181,10 +193,15 @@ impl AuthFile {
     }
 }
 
+/// User name and password as an entry has them.
+pub(super) fn encode(user: &str, password: &str) -> String {
+    BASE64.encode(format!("{user}:{password}"))
+}
+
 /// The registry, and perhaps path, that a key of a credentials file means, as references write them.
 ///
 /// Keys with a scheme are docker's and mean the host whatever path follows; so do the paths of the registry API.
-fn normalise(key: &str) -> String {
+pub(super) fn normalise(key: &str) -> String {
     let schemeless = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://"));
     let (host, path) = match schemeless.unwrap_or(key).split_once('/') {
         Some((host, path)) => (host, path.trim_end_matches('/')),

@@ -1,6 +1,5 @@
 //! What goes wrong between this program and a registry.
 
-use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -9,6 +8,7 @@ use std::time::Duration;
 use reqwest::Url;
 use serde::Deserialize;
 
+use super::cause::Cause;
 use crate::oci::digest::Digest;
 use crate::oci::reference::ReferenceError;
 
@@ -28,6 +28,14 @@ pub enum Error {
         url: String,
         /// What is wrong with it.
         why: &'static str,
+    },
+    /// The registry's answer is none to what was asked.
+    #[error("the {what} of `{host}` cannot be understood")]
+    Answer {
+        /// Search result, list of tags.
+        what: &'static str,
+        /// The registry.
+        host: String,
     },
     /// The registry has no such layer or configuration.
     #[error("blob unknown: {repository}@{digest}")]
@@ -113,6 +121,25 @@ pub enum Error {
         /// What is wrong. It never repeats what the helper said, which may be a password.
         why: String,
     },
+    /// A system call on a file with credentials failed.
+    #[error("{verb} `{path}`")]
+    Io {
+        /// What was tried.
+        verb: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The registry does not know the user by this password.
+    #[error("`{host}` refuses this user name and password{}", detail_words(.detail))]
+    LoginRefused {
+        /// The registry.
+        host: String,
+        /// What the registry says in its own words.
+        detail: String,
+    },
     /// The registry has no such manifest.
     #[error("manifest unknown: {0}")]
     ManifestUnknown(String),
@@ -129,6 +156,12 @@ pub enum Error {
     /// The registry has no such repository.
     #[error("repository unknown: {0}")]
     NameUnknown(String),
+    /// The registry cannot be searched.
+    #[error("`{host}` has no search")]
+    NoSearch {
+        /// The registry.
+        host: String,
+    },
     /// A web page where a manifest should be.
     #[error("`{host}` answers with a web page, not with a manifest")]
     NotARegistry {
@@ -270,6 +303,24 @@ pub enum Error {
         /// What the registry says in its own words.
         detail: String,
     },
+    /// An upload cannot be begun.
+    #[error("upload to `{host}`: {why}")]
+    Upload {
+        /// Where to.
+        host: String,
+        /// What is wrong with the registry's answer.
+        why: &'static str,
+    },
+    /// An upload broke off, again and again.
+    #[error("`{host}` breaks off the upload of {digest}: {why}")]
+    UploadBroken {
+        /// Where to.
+        host: String,
+        /// The blob.
+        digest: Digest,
+        /// What the registry's answer means.
+        why: &'static str,
+    },
     /// The certificate of a host was signed by somebody whom this machine does not trust.
     #[error(
         "verify the certificate of `{host}`: it is signed by {issuer}, whom this machine does not trust"
@@ -304,13 +355,20 @@ impl Error {
                 format!("the registry refuses the user name or password in {from}")
             }
             Self::Unauthorized { host, sent: Sent::Nothing, .. } => format!(
-                "the image does not exist, or needs credentials: `docker login {host}` or `podman login {host}` stores them"
+                "the image does not exist, or needs credentials: `mydocker login {host}` stores them"
             ),
             Self::Denied { sent: Sent::Credentials(from), .. } => {
-                format!("the user whose credentials are in {from} may not read it")
+                format!("the user whose credentials are in {from} has no right to it")
             }
             Self::Denied { sent: Sent::Nothing, .. } => {
-                "the image does not exist, or is not for everybody: put credentials in ~/.docker/config.json".to_owned()
+                "it does not exist, or is not for everybody: `mydocker login` stores credentials".to_owned()
+            }
+            Self::NoSearch { host } => {
+                format!("`mydocker tags {host}/REPOSITORY` lists the tags of a repository that you know")
+            }
+            Self::LoginRefused { .. } => {
+                "are both right? Many registries want a token that you make on their web page in place of the password"
+                    .to_owned()
             }
             Self::UnknownIssuer { host, .. } => format!(
                 "if you trust it, put its CA certificate in /etc/containers/certs.d/{host}/ca.crt or name it in SSL_CERT_FILE"
@@ -345,7 +403,7 @@ impl Error {
         match self {
             Self::Status { status, .. } => matches!(status, 408 | 500 | 502 | 503 | 504),
             Self::TooManyRequests { .. } | Self::Timeout { .. } | Self::Transfer { .. } => true,
-            Self::Truncated { .. } => true,
+            Self::Truncated { .. } | Self::UploadBroken { .. } => true,
             Self::Connect { source, .. } => source.is_hang_up(),
             _ => false,
         }
@@ -423,89 +481,6 @@ impl fmt::Display for Issuer {
             Self::Unknown => f.write_str("somebody"),
         }
     }
-}
-
-/// An error of the HTTP library. What it shows is the innermost cause, the one that tells something.
-pub struct Cause(Box<dyn StdError + Send + Sync>);
-
-impl Cause {
-    /// Takes the address out, which may hold a signature.
-    pub(super) fn new(error: reqwest::Error) -> Self {
-        Self(error.without_url().into())
-    }
-
-    /// The cause in the I/O error that reading a body gave.
-    pub(super) fn of_body(error: io::Error) -> Self {
-        match error.downcast::<reqwest::Error>() {
-            Ok(error) => Self::new(error),
-            Err(error) => Self(error.into()),
-        }
-    }
-
-    pub(super) fn is_connect(&self) -> bool {
-        find::<reqwest::Error>(&*self.0).is_some_and(reqwest::Error::is_connect)
-    }
-
-    pub(super) fn is_timeout(&self) -> bool {
-        find::<reqwest::Error>(&*self.0).is_some_and(reqwest::Error::is_timeout)
-    }
-
-    pub(super) fn is_refused(&self) -> bool {
-        self.io().is_some_and(|kind| kind == io::ErrorKind::ConnectionRefused)
-    }
-
-    /// Whether the other side ended the connection while it was made.
-    pub(super) fn is_hang_up(&self) -> bool {
-        use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-        self.io().is_some_and(|kind| matches!(kind, BrokenPipe | ConnectionReset | UnexpectedEof))
-    }
-
-    fn io(&self) -> Option<io::ErrorKind> {
-        find::<io::Error>(&*self.0).map(io::Error::kind)
-    }
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut innermost: &(dyn StdError + 'static) = &*self.0;
-        while let Some(inner) = next(innermost) {
-            innermost = inner;
-        }
-        match innermost.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
-            Some(errno) => f.write_str(&nix::errno::Errno::from_raw(errno).desc().to_lowercase()),
-            None => fmt::Display::fmt(innermost, f),
-        }
-    }
-}
-
-impl fmt::Debug for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Cause({self})")
-    }
-}
-
-impl StdError for Cause {}
-
-/// The error behind `error`, also where an I/O error hides it.
-fn next<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
-    match error.downcast_ref::<io::Error>() {
-        Some(io) => io.get_ref().map(|inner| inner as _),
-        None => error.source(),
-    }
-}
-
-/// The first cause of the type `T`.
-pub(super) fn find<'a, T: StdError + 'static>(
-    error: &'a (dyn StdError + 'static),
-) -> Option<&'a T> {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(found) = error.downcast_ref::<T>() {
-            return Some(found);
-        }
-        cause = next(error);
-    }
-    None
 }
 
 /// What a registry says about an error (distribution-spec, "Error Codes").

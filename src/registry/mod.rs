@@ -1,12 +1,14 @@
-//! The client of the distribution-spec: manifests and blobs from registries, with authentication.
+//! The client of the distribution-spec: manifests and blobs from and to registries, with authentication.
 //!
 //! Everything that a registry sends is hostile until its digest has been compared, and nothing that it says decides
 //! whom credentials are sent to: they belong to one host and port and go nowhere else, whatever redirect or realm
 //! asks for them.
 //!
-//! - `client`, `blob`: what is asked for, and the reader that resumes a broken download.
+//! - `client`, `blob`, `tags`, `search`: what is asked for, and the reader that resumes a broken download.
 //! - `config`, `sources`: which places a reference stands for, and which of them still deserve to be asked.
+//! - `push`, `upload`, `pipe`: what is given, and the upload that goes on where it broke off.
 //! - `auth`, `challenge`, `credentials`, `helper`, `secret`: who we are, and to whom that is said.
+//! - `login`, `authfile`: how that comes to be known here.
 //! - `transport`, `address`, `proxy`, `tls`, `certificate`: one exchange with its redirects, and how far it may go.
 //!
 //! Not here: verifying a blob (whoever reads it wraps it in [`crate::oci::digest::VerifyReader`]), understanding manifests,
@@ -16,7 +18,9 @@
 
 mod address;
 mod auth;
+mod authfile;
 mod blob;
+mod cause;
 mod certificate;
 mod challenge;
 mod client;
@@ -24,15 +28,26 @@ mod config;
 mod credentials;
 mod error;
 mod helper;
+mod login;
 mod options;
+mod pipe;
 mod proxy;
+mod push;
+mod search;
 mod secret;
 mod sources;
+mod tags;
 mod tls;
 mod transport;
+mod upload;
 
 pub use blob::Blob;
+pub use cause::Cause;
 pub use client::{Client, RawManifest, media_type_of};
-pub use error::{Cause, Error, Issuer, Sent};
+pub use error::{Error, Issuer, Sent};
+pub use login::{Keeper, Login, LoginKey, LoginKeyError, forget, keep, left};
 pub use options::{Environment, Options};
+pub use push::{Content, Pushed};
+pub use search::SearchResult;
+pub use secret::Secret;
 pub use sources::Watcher;

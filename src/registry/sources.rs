@@ -91,6 +91,19 @@ impl Client {
         Ok(sources)
     }
 
+    /// The place that is written to, and asked for what no mirror can know.
+    pub(super) fn origin(&self, reference: &Reference) -> Result<Source, Error> {
+        Ok(self.registries.sources(reference)?.origin)
+    }
+
+    /// Whether a registry, whatever the repository, may do without encryption or a certificate that anybody vouches for.
+    pub(super) fn is_insecure(&self, registry: &str) -> Result<bool, Error> {
+        match format!("{registry}/any").parse::<Reference>() {
+            Ok(any) => Ok(self.origin(&any)?.insecure),
+            Err(_) => Ok(false),
+        }
+    }
+
     /// Asks a mirror no more for its repository.
     pub(super) fn set_aside(&self, mirror: &Source, why: &Error) {
         log::debug!("mirror {}: {why}; passed over from now on", name(mirror));

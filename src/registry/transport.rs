@@ -18,7 +18,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
 use super::address::{Class, ResolveError, Resolver, ip};
-use super::error::{Cause, Error, find, host_and_port, shown};
+use super::cause::{Cause, find};
+use super::error::{Error, host_and_port, shown};
 use super::proxy::Proxies;
 use super::tls::{Trust, Untrusted};
 use super::{Environment, Options};
@@ -73,12 +74,12 @@ impl Transport {
         Ok(Self { options, proxies, clients: Mutex::default(), bases: Mutex::default() })
     }
 
-    pub(super) fn environment(&self) -> &Environment {
-        &self.options.environment
-    }
-
     pub(super) fn options(&self) -> &Options {
         &self.options
+    }
+
+    pub(super) fn environment(&self) -> &Environment {
+        &self.options.environment
     }
 
     /// The address of a registry's interface, without the path: `https://registry-1.docker.io/`.
@@ -127,12 +128,19 @@ impl Transport {
         }
     }
 
-    /// The client for one hop of a call, to `url`.
-    fn client(&self, call: &Call<'_>, url: &Url, limit: Class) -> Result<Client, Error> {
+    /// The client for a request to `url` on behalf of `registry`. Where `unverified`, a certificate that nobody vouches
+    /// for is good enough.
+    pub(super) fn client(
+        &self,
+        registry: &str,
+        url: &Url,
+        limit: Class,
+        unverified: bool,
+    ) -> Result<Client, Error> {
         // Through a proxy only the proxy's name is looked up here, and where that is was the user's choice.
         let limit = if self.proxies.for_url(url).is_some() { Class::Loopback } else { limit };
-        let mut trust = Trust::of(&self.options.environment, call.registry, &host_and_port(url));
-        trust.unverified = call.insecure && url.origin() == call.url.origin();
+        let mut trust = Trust::of(&self.options.environment, registry, &host_and_port(url));
+        trust.unverified = unverified;
         match lock(&self.clients).entry((trust, limit)) {
             Entry::Occupied(client) => Ok(client.get().clone()),
             Entry::Vacant(place) => {
@@ -174,7 +182,9 @@ impl Transport {
             if ip(host).is_some_and(|address| Class::of(address) > limit) {
                 return Err(self.out_of_bounds(call, &at));
             }
-            let mut request = (call.build)(&self.client(call, &at, limit)?, at.clone());
+            let unverified = call.insecure && at.origin() == call.url.origin();
+            let client = self.client(call.registry, &at, limit, unverified)?;
+            let mut request = (call.build)(&client, at.clone());
             if let Some(authorization) = authorization {
                 request = request.header(header::AUTHORIZATION, authorization);
             }
@@ -206,7 +216,7 @@ impl Transport {
         response.remote_addr().map(|address| Class::of(address.ip()))
     }
 
-    fn out_of_bounds(&self, call: &Call<'_>, url: &Url) -> Error {
+    pub(super) fn out_of_bounds(&self, call: &Call<'_>, url: &Url) -> Error {
         let what = if call.url == url { "token service" } else { "redirect" };
         let why = "it is inside the network and the registry is not";
         Error::Address { what, url: shown(url), why }
@@ -257,7 +267,7 @@ impl Transport {
     }
 
     /// What an error of the HTTP library means for the user.
-    fn error(&self, call: &Call<'_>, url: &Url, error: reqwest::Error) -> Error {
+    pub(super) fn error(&self, call: &Call<'_>, url: &Url, error: reqwest::Error) -> Error {
         if let Some(ResolveError::Forbidden { .. }) = find(&error) {
             return self.out_of_bounds(call, url);
         }
@@ -352,7 +362,7 @@ fn location(response: &Response) -> Option<&str> {
 }
 
 /// Where the redirect `location` leads that came from `at`.
-fn next_hop(at: &Url, location: &str) -> Result<Url, Error> {
+pub(super) fn next_hop(at: &Url, location: &str) -> Result<Url, Error> {
     let refuse = |url: &Url, why| Err(Error::Address { what: "redirect", url: shown(url), why });
     let Ok(next) = at.join(location) else { return refuse(at, "it leads nowhere") };
     if !next.username().is_empty() || next.password().is_some() {

@@ -17,14 +17,19 @@ pub struct Options {
     pub tls: bool,
     /// With a user name and password.
     pub basic_auth: bool,
+    /// Empty at first, and open to uploads.
+    pub writable: bool,
 }
 
 impl Options {
     /// By http, for everybody, at the usual address.
-    pub const PLAIN: Self = Self { address: "127.0.0.1", tls: false, basic_auth: false };
+    pub const PLAIN: Self =
+        Self { address: "127.0.0.1", tls: false, basic_auth: false, writable: false };
+    /// As `PLAIN`, empty at first, and open to uploads.
+    pub const WRITABLE: Self = Self { writable: true, ..Self::PLAIN };
 }
 
-/// A registry that runs until it is dropped. What it holds cannot be changed.
+/// A registry that runs until it is dropped. What it holds cannot be changed, unless it is a writable one.
 #[derive(Debug)]
 pub struct Registry {
     child: Child,
@@ -56,6 +61,11 @@ impl Registry {
         Self::with(Options::PLAIN)
     }
 
+    /// An empty registry that anybody may write to by http.
+    pub fn writable() -> Self {
+        Self::with(Options::WRITABLE)
+    }
+
     /// A registry with TLS, or a password, or both.
     pub fn with(options: Options) -> Self {
         // Between finding a free port and listening on it, somebody else may have taken it.
@@ -66,11 +76,19 @@ impl Registry {
         let port = TcpListener::bind((options.address, 0)).unwrap().local_addr().unwrap().port();
         let folder = super::env::temporary_folder();
         let (fixtures, address) = (fixtures::folder().display(), options.address);
-        let mut config = format!(
-            "version: 0.1\n\
-             log: {{ level: error, accesslog: {{ disabled: false }} }}\n\
-             storage:\n  filesystem: {{ rootdirectory: '{fixtures}/registry' }}\n  maintenance: {{ readonly: {{ enabled: true }} }}\n"
-        );
+        let mut config =
+            String::from("version: 0.1\nlog: { level: error, accesslog: { disabled: false } }\n");
+        let _ = match options.writable {
+            true => writeln!(
+                config,
+                "storage:\n  filesystem: {{ rootdirectory: '{}/storage' }}",
+                folder.display()
+            ),
+            false => writeln!(
+                config,
+                "storage:\n  filesystem: {{ rootdirectory: '{fixtures}/registry' }}\n  maintenance: {{ readonly: {{ enabled: true }} }}"
+            ),
+        };
         if options.basic_auth {
             let _ = writeln!(
                 config,

@@ -1,0 +1,45 @@
+//! Options of every verb that talks to registries.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::registry::{Client, Error, Options, Watcher};
+
+/// How many layers are on their way at a time; docs/registries.md says how this was measured.
+pub(super) const PARALLEL: usize = 3;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct RemoteArgs {
+    /// Take credentials from this file, and from no other [default: $REGISTRY_AUTH_FILE]
+    #[arg(long, value_name = "FILE")]
+    authfile: Option<PathBuf>,
+    /// Reach this registry over http, without encryption
+    #[arg(long, value_name = "REGISTRY")]
+    plain_http: Vec<String>,
+}
+
+impl RemoteArgs {
+    pub(super) fn options(&self) -> Options {
+        let mut options = Options { plain_http: self.plain_http.clone(), ..Options::default() };
+        if let Some(file) = &self.authfile {
+            options.environment.registry_auth_file = Some(file.clone());
+        }
+        options
+    }
+
+    /// A client of registries. From now on, this process leaves no core behind: passwords would be in it.
+    pub(super) fn client(&self) -> Result<Client, Error> {
+        new_client(self.options())
+    }
+
+    /// The same with somebody who hears what becomes of mirrors.
+    pub(super) fn watched(&self, watcher: Arc<dyn Watcher>) -> Result<Client, Error> {
+        new_client(Options { watcher: Some(watcher), ..self.options() })
+    }
+}
+
+fn new_client(options: Options) -> Result<Client, Error> {
+    // What cannot be forbidden is not worth an error: the kernel has known the call since 2.3.20.
+    let _ = nix::sys::prctl::set_dumpable(false);
+    Client::new(options)
+}
