@@ -14,7 +14,7 @@ use super::config::{Registries, Source};
 use super::error::{Error, Sent, host_and_port, printable, said};
 use super::options::Options;
 use super::sources::Standing;
-use super::transport::{self, Answer, Call, Transport};
+use super::transport::{self, Answer, Bulk, Call, Transport};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::{Algorithm, Digest, Hasher};
 use crate::oci::manifest::{Document, MAX_MANIFEST};
@@ -61,6 +61,13 @@ impl Wanted<'_> {
         match self {
             Self::Blob(digest) => format!("blobs/{digest}"),
             Self::Manifest(name) => format!("manifests/{name}"),
+        }
+    }
+
+    fn bulk(self) -> Bulk {
+        match self {
+            Self::Blob(_) => Bulk::Blob,
+            Self::Manifest(_) => Bulk::Document,
         }
     }
 
@@ -206,8 +213,8 @@ impl Client {
         let send = |authorization: Option<&header::HeaderValue>| {
             let registry = host.as_str();
             let (limit, follow) = (Class::Loopback, true);
-            let url = &url;
-            let call = Call { url, authorization, registry, limit, insecure, follow, build };
+            let (url, bulk) = (&url, wanted.bulk());
+            let call = Call { url, authorization, registry, limit, insecure, bulk, follow, build };
             self.transport.send(&call)
         };
         let mut answer = send(authorization.as_ref().map(|known| &known.header))?;

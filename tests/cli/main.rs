@@ -12,6 +12,7 @@ mod support;
 
 mod crash;
 mod errors;
+mod hostile_images;
 mod images;
 mod import;
 mod isolation;
@@ -19,6 +20,7 @@ mod limits;
 mod lists;
 mod process;
 mod pull;
+mod real_registries;
 mod resume;
 mod rootless;
 mod run;
