@@ -1,15 +1,21 @@
 //! The distribution client against registries that misbehave.
 
-#![allow(clippy::print_stdout, clippy::unwrap_used)]
+#![allow(clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
 
 #[path = "registry/auth.rs"]
 mod auth;
+#[path = "support/chaos.rs"]
+mod chaos;
 #[path = "registry/content.rs"]
 mod content;
 #[path = "registry/download.rs"]
 mod download;
 #[path = "support/fake_registry.rs"]
 mod fake_registry;
+#[path = "registry/fault_run.rs"]
+mod fault_run;
+#[path = "support/image.rs"]
+mod made;
 #[path = "registry/mirrors.rs"]
 mod mirrors;
 #[path = "registry/network.rs"]
