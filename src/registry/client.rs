@@ -356,11 +356,17 @@ fn rate_limit(headers: &HeaderMap) -> (Option<String>, Option<Duration>) {
         Some((count.trim().parse::<u64>().ok()?, window.trim().parse::<u64>().ok()))
     };
     let limit = read("ratelimit-limit");
-    let words = limit.map(|(count, window)| match window {
-        Some(seconds) => format!("it allows {count} in {} minutes", seconds.div_ceil(60)),
-        None => format!("it allows {count}"),
+    let left = read("ratelimit-remaining").map(|(count, _)| count);
+    let words = limit.map(|(count, window)| {
+        let within = window.map(|seconds| format!(" in {} minutes", seconds.div_ceil(60)));
+        let left = match left {
+            Some(0) => ", and none are left".to_owned(),
+            Some(left) => format!(", and {left} are left"),
+            None => String::new(),
+        };
+        format!("it allows {count}{}{left}", within.unwrap_or_default())
     });
-    let used_up = read("ratelimit-remaining").is_some_and(|(count, _)| count == 0);
+    let used_up = left == Some(0);
     let window = limit.and_then(|(_, window)| window).filter(|_| used_up);
     (words, window.map(Duration::from_secs))
 }

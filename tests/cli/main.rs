@@ -2,6 +2,8 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+#[path = "../support/connect_proxy.rs"]
+mod connect_proxy;
 #[path = "../support/fake_registry.rs"]
 mod fake_registry;
 #[path = "../support/image.rs"]
@@ -18,6 +20,8 @@ mod import;
 mod isolation;
 mod limits;
 mod lists;
+mod memory;
+mod network;
 mod process;
 mod pull;
 mod real_registries;
