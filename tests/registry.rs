@@ -1,9 +1,11 @@
 //! The distribution client against registries that misbehave.
 
-#![allow(clippy::print_stdout, clippy::unwrap_used)]
+#![allow(clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
 
 #[path = "registry/auth.rs"]
 mod auth;
+#[path = "support/chaos.rs"]
+mod chaos;
 #[path = "registry/content.rs"]
 mod content;
 #[path = "registry/download.rs"]
@@ -12,6 +14,10 @@ mod download;
 mod fake_registry;
 #[path = "support/fake_upload.rs"]
 mod fake_upload;
+#[path = "registry/fault_run.rs"]
+mod fault_run;
+#[path = "support/image.rs"]
+mod made;
 #[path = "registry/mirrors.rs"]
 mod mirrors;
 #[path = "registry/network.rs"]

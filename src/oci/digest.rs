@@ -252,7 +252,8 @@ impl Mismatch {
 
 /// A reader that checks the size and the digest of what passes through, and turns a wrong end into an error.
 ///
-/// A consumer must read to the end (a read that returns 0) before it trusts anything.
+/// A consumer must read to the end (a read that returns 0) before it trusts anything. After a mismatch every further read
+/// reports it again.
 #[derive(Debug)]
 pub struct VerifyReader<R> {
     inner: R,
@@ -260,13 +261,14 @@ pub struct VerifyReader<R> {
     expected: Digest,
     size: u64,
     seen: u64,
+    failed: Option<Mismatch>,
 }
 
 impl<R: Read> VerifyReader<R> {
     /// Expects exactly `size` bytes from `inner` that hash to `expected`.
     pub fn new(inner: R, expected: Digest, size: u64) -> Self {
         let hasher = Some(Hasher::new(expected.algorithm()));
-        Self { inner, hasher, expected, size, seen: 0 }
+        Self { inner, hasher, expected, size, seen: 0, failed: None }
     }
 
     fn check_end(&mut self) -> io::Result<()> {
@@ -280,7 +282,12 @@ impl<R: Read> VerifyReader<R> {
             }
             Mismatch::Digest { expected: self.expected.clone(), actual }
         };
-        Err(io::Error::new(io::ErrorKind::InvalidData, mismatch))
+        Err(self.fail(mismatch))
+    }
+
+    fn fail(&mut self, mismatch: Mismatch) -> io::Error {
+        self.failed = Some(mismatch.clone());
+        io::Error::new(io::ErrorKind::InvalidData, mismatch)
     }
 }
 
@@ -289,6 +296,9 @@ impl<R: Read> Read for VerifyReader<R> {
         if buf.is_empty() {
             return Ok(0);
         }
+        if let Some(mismatch) = self.failed.take() {
+            return Err(self.fail(mismatch));
+        }
         let n = self.inner.read(buf)?;
         if n == 0 {
             self.check_end()?;
@@ -296,8 +306,7 @@ impl<R: Read> Read for VerifyReader<R> {
         }
         self.seen += n as u64;
         if self.seen > self.size {
-            let mismatch = Mismatch::TooLong { expected: self.size };
-            return Err(io::Error::new(io::ErrorKind::InvalidData, mismatch));
+            return Err(self.fail(Mismatch::TooLong { expected: self.size }));
         }
         if let Some(hasher) = &mut self.hasher {
             hasher.update(&buf[..n]);
@@ -346,5 +355,12 @@ mod tests {
         assert!(matches!(why(read(&digest, 4)), Mismatch::TooLong { expected: 4 }));
         assert!(matches!(why(read(&digest, 6)), Mismatch::TooShort { expected: 6, actual: 5 }));
         assert!(matches!(why(read(&Digest::sha256(b"x"), 5)), Mismatch::Digest { .. }));
+        // One who does not heed it hears it again.
+        for (expected, size) in [(&digest, 4), (&digest, 6), (&Digest::sha256(b"x"), 5)] {
+            let mut reader = VerifyReader::new(&body[..], expected.clone(), size);
+            for _ in 0..3 {
+                assert!(reader.read_to_end(&mut Vec::new()).is_err());
+            }
+        }
     }
 }

@@ -16,7 +16,7 @@ use super::challenge::Challenge;
 use super::credentials::{self, Credentials, Found};
 use super::error::{Error, Sent, host_and_port, said, shown};
 use super::secret::Secret;
-use super::transport::{Answer, Call, Transport, is_loopback, lock, retry_after};
+use super::transport::{Answer, Bulk, Call, Transport, is_loopback, lock, retry_after};
 
 /// The most that is read of a token service's answer, in bytes.
 pub(super) const MAX_TOKEN: u64 = 1 << 20;
@@ -245,6 +245,7 @@ fn fetch_token(
         // The registry's own network is open to it, and so is everybody's.
         limit: place.class.unwrap_or(Class::Global),
         insecure: place.insecure && url.origin() == place.base.origin(),
+        bulk: Bulk::Document,
         follow: form.is_none(),
         build: &build,
     };

@@ -14,7 +14,7 @@ use super::config::{Registries, Source};
 use super::error::{Error, Sent, host_and_port, printable, said};
 use super::options::Options;
 use super::sources::Standing;
-use super::transport::{self, Answer, Call, Transport};
+use super::transport::{self, Answer, Bulk, Call, Transport};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::{Algorithm, Digest, Hasher};
 use crate::oci::manifest::{Document, MAX_MANIFEST};
@@ -80,6 +80,13 @@ impl Wanted<'_> {
         match self {
             Self::NewManifest(_) | Self::Upload(_) => "pull,push",
             _ => "pull",
+        }
+    }
+
+    fn bulk(self) -> Bulk {
+        match self {
+            Self::Blob(_) | Self::Upload(_) => Bulk::Blob,
+            Self::Manifest(_) | Self::NewManifest(_) | Self::Tags(_) => Bulk::Document,
         }
     }
 
@@ -242,8 +249,8 @@ impl Client {
         let known = own.then(|| self.authorizations.known(registry, repository));
         let mut authorization = known.flatten();
         let send = |authorization: Option<&header::HeaderValue>| {
-            let (registry, follow) = (host.as_str(), true);
-            let call = Call { url, authorization, registry, limit, insecure, follow, build };
+            let (registry, bulk, follow) = (host.as_str(), wanted.bulk(), true);
+            let call = Call { url, authorization, registry, limit, insecure, bulk, follow, build };
             self.transport.send(&call)
         };
         let mut answer = send(authorization.as_ref().map(|known| &known.header))?;
@@ -388,11 +395,17 @@ fn rate_limit(headers: &HeaderMap) -> (Option<String>, Option<Duration>) {
         Some((count.trim().parse::<u64>().ok()?, window.trim().parse::<u64>().ok()))
     };
     let limit = read("ratelimit-limit");
-    let words = limit.map(|(count, window)| match window {
-        Some(seconds) => format!("it allows {count} in {} minutes", seconds.div_ceil(60)),
-        None => format!("it allows {count}"),
+    let left = read("ratelimit-remaining").map(|(count, _)| count);
+    let words = limit.map(|(count, window)| {
+        let within = window.map(|seconds| format!(" in {} minutes", seconds.div_ceil(60)));
+        let left = match left {
+            Some(0) => ", and none are left".to_owned(),
+            Some(left) => format!(", and {left} are left"),
+            None => String::new(),
+        };
+        format!("it allows {count}{}{left}", within.unwrap_or_default())
     });
-    let used_up = read("ratelimit-remaining").is_some_and(|(count, _)| count == 0);
+    let used_up = left == Some(0);
     let window = limit.and_then(|(_, window)| window).filter(|_| used_up);
     (words, window.map(Duration::from_secs))
 }

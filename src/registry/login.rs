@@ -16,7 +16,7 @@ use super::client::{Client, challenges};
 use super::credentials::{self, AuthFile, HUB_KEY, normalise, unusable};
 use super::error::{Error, host_and_port, said};
 use super::secret::Secret;
-use super::transport::{self, Answer, Call};
+use super::transport::{self, Answer, Bulk, Call};
 use super::{Environment, authfile, helper};
 use crate::oci::reference::{DEFAULT_REGISTRY, Reference};
 
@@ -147,8 +147,9 @@ impl Client {
         authorization: Option<&HeaderValue>,
     ) -> Result<Answer, Error> {
         let registry = &host_and_port(url);
-        let (limit, follow, build) = (Class::Loopback, true, &|http: &Http, url| http.get(url));
-        let call = Call { url, authorization, registry, limit, insecure, follow, build };
+        let (limit, bulk) = (Class::Loopback, Bulk::Document);
+        let (follow, build) = (true, &|http: &Http, url| http.get(url));
+        let call = Call { url, authorization, registry, limit, insecure, bulk, follow, build };
         self.transport.retry(|| {
             let answer = self.transport.send(&call)?;
             match answer.response.status().as_u16() {
@@ -203,6 +204,7 @@ impl Client {
             // The registry's own network is open to it, and so is everybody's.
             limit: class.unwrap_or(Class::Global),
             insecure: asked.insecure && url.origin() == asked.base.origin(),
+            bulk: Bulk::Document,
             follow: true,
             build: &|http: &Http, url| http.get(url),
         };

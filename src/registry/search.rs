@@ -13,7 +13,7 @@ use super::challenge::Challenge;
 use super::client::{Client, challenges};
 use super::credentials::{self, Credentials};
 use super::error::{Error, Sent, host_and_port, printable, said};
-use super::transport::{self, Answer, Call};
+use super::transport::{self, Answer, Bulk, Call};
 use crate::oci::manifest::MAX_MANIFEST;
 use crate::oci::reference::DEFAULT_REGISTRY;
 
@@ -95,9 +95,11 @@ impl Client {
         authorization: Option<&HeaderValue>,
     ) -> Result<Answer, Error> {
         let host = &host_and_port(url);
-        let (limit, follow, build) = (Class::Loopback, true, &|http: &Http, url| http.get(url));
+        let (limit, bulk) = (Class::Loopback, Bulk::Document);
+        let (follow, build) = (true, &|http: &Http, url| http.get(url));
         let insecure = self.is_insecure(registry)?;
-        let call = Call { url, authorization, registry: host, limit, insecure, follow, build };
+        let call =
+            Call { url, authorization, registry: host, limit, insecure, bulk, follow, build };
         self.transport.retry(|| {
             let answer = self.transport.send(&call)?;
             match answer.response.status().as_u16() {

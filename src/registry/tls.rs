@@ -15,8 +15,10 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, InconsistentKeys, RootCertStore,
+    SignatureScheme,
 };
 
 use super::Environment;
@@ -69,9 +71,11 @@ impl Trust {
             .with_custom_certificate_verifier(Arc::new(verifier));
         match self.identity()? {
             None => Ok(builder.with_no_client_auth()),
-            Some((chain, key, path)) => builder
-                .with_client_auth_cert(chain, key)
-                .map_err(|_| unusable(&path, "certificate and key do not belong together")),
+            Some(identity) => {
+                let certified = certified(identity, builder.crypto_provider())?;
+                let resolver = Arc::new(SingleCertAndKey::from(certified));
+                Ok(builder.with_client_cert_resolver(resolver))
+            }
         }
     }
 
@@ -95,6 +99,24 @@ impl Trust {
         let read = PrivateKeyDer::from_pem_slice(&read(key)?);
         let read = read.map_err(|_| unusable(key, "it holds no private key in PEM"))?;
         Ok(Some((certificates(chain)?, read, chain.clone())))
+    }
+}
+
+/// Our certificate with its key, ready to sign.
+fn certified(
+    (chain, key, path): Identity,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, Error> {
+    let key = provider.key_provider.load_private_key(key);
+    let key = key.map_err(|_| unusable(&path, "the key beside it is of a kind that is unknown"))?;
+    let certified = CertifiedKey::new(chain, key);
+    match certified.keys_match() {
+        Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+            Err(unusable(&path, "certificate and key do not belong together"))
+        }
+        // `openssl x509 -req` makes certificates of version 1 unless told otherwise, and the library does not look into
+        // those. Whether ours is good is for the server to say.
+        _ => Ok(certified),
     }
 }
 

@@ -1,8 +1,8 @@
 //! Requests and answers: connections, redirects, bounded bodies, retries.
 //!
-//! HTTP/1.1 is spoken on purpose. Layers are read in parallel, each over a connection of its own: none waits for the
-//! flow-control window or the lost packet of another, the kernel sizes the buffers, and a stream never holds more than
-//! some hundred kilobytes.
+//! Documents come by HTTP/2 where the server offers it, all over one connection. Blobs come by HTTP/1.1 on purpose, each
+//! over a connection of its own: none waits for the flow-control window or the lost packet of another, the kernel sizes
+//! the buffers, and a stream never holds more than some hundred kilobytes. docs/registries.md has what was measured.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -37,9 +37,16 @@ pub(super) struct Transport {
     options: Options,
     proxies: Proxies,
     /// Hosts that are met with the same certificates, and may be equally far, share one.
-    clients: Mutex<HashMap<(Trust, Class), Client>>,
+    clients: Mutex<HashMap<(Trust, Class, Bulk), Client>>,
     /// How each registry is reached, once that is known; with whether it may be reached insecurely.
     bases: Mutex<HashMap<(String, bool), Url>>,
+}
+
+/// Whether an answer is a blob, which gets a connection to itself.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) enum Bulk {
+    Blob,
+    Document,
 }
 
 /// A request.
@@ -53,6 +60,7 @@ pub(super) struct Call<'a> {
     pub(super) limit: Class,
     /// Whether the user lets the origin of `url`, and nobody else, go without a certificate that is good.
     pub(super) insecure: bool,
+    pub(super) bulk: Bulk,
     /// Whether redirects are followed; not where there is a secret in the body.
     pub(super) follow: bool,
     pub(super) build: &'a dyn Fn(&Client, Url) -> RequestBuilder,
@@ -112,6 +120,7 @@ impl Transport {
             registry: &host_and_port(base),
             limit: Class::Loopback,
             insecure,
+            bulk: Bulk::Document,
             follow: false,
             build: &|client, url| client.head(url),
         };
@@ -135,28 +144,32 @@ impl Transport {
         registry: &str,
         url: &Url,
         limit: Class,
+        bulk: Bulk,
         unverified: bool,
     ) -> Result<Client, Error> {
         // Through a proxy only the proxy's name is looked up here, and where that is was the user's choice.
         let limit = if self.proxies.for_url(url).is_some() { Class::Loopback } else { limit };
         let mut trust = Trust::of(&self.options.environment, registry, &host_and_port(url));
         trust.unverified = unverified;
-        match lock(&self.clients).entry((trust, limit)) {
+        match lock(&self.clients).entry((trust, limit, bulk)) {
             Entry::Occupied(client) => Ok(client.get().clone()),
             Entry::Vacant(place) => {
-                let client = self.new_client(&place.key().0, limit)?;
+                let client = self.new_client(&place.key().0, limit, bulk)?;
                 Ok(place.insert(client).clone())
             }
         }
     }
 
-    fn new_client(&self, trust: &Trust, limit: Class) -> Result<Client, Error> {
+    fn new_client(&self, trust: &Trust, limit: Class, bulk: Bulk) -> Result<Client, Error> {
+        let mut tls = trust.configure(&self.options.environment)?;
+        if bulk == Bulk::Document {
+            tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        }
         let mut builder = Client::builder()
-            .tls_backend_preconfigured(trust.configure(&self.options.environment)?)
+            .tls_backend_preconfigured(tls)
             .dns_resolver(Arc::new(Resolver::up_to(limit)))
             .redirect(Policy::none())
             .referer(false)
-            .http1_only()
             .connect_timeout(self.options.connect_timeout)
             // For the blocking client, this bounds the wait for a head and each wait for bytes, not the whole.
             .timeout(self.options.progress_timeout)
@@ -183,7 +196,7 @@ impl Transport {
                 return Err(self.out_of_bounds(call, &at));
             }
             let unverified = call.insecure && at.origin() == call.url.origin();
-            let client = self.client(call.registry, &at, limit, unverified)?;
+            let client = self.client(call.registry, &at, limit, call.bulk, unverified)?;
             let mut request = (call.build)(&client, at.clone());
             if let Some(authorization) = authorization {
                 request = request.header(header::AUTHORIZATION, authorization);

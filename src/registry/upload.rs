@@ -18,7 +18,7 @@ use super::config::Source;
 use super::error::{Error, Sent, host_and_port, shown};
 use super::pipe::{PipeWriter, Stuck, pipe};
 use super::push::{Content, Pushed};
-use super::transport::{Answer, Call, next_hop};
+use super::transport::{Answer, Bulk, Call, next_hop};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::Hasher;
 
@@ -244,7 +244,7 @@ impl<'a> Upload<'a> {
         let (registry, repository) =
             (self.origin.reference.registry(), self.origin.reference.repository());
         let (host, unverified) = (host_and_port(&self.base()?), own && self.origin.insecure);
-        let http = transport.client(&host, &url, limit, unverified)?;
+        let http = transport.client(&host, &url, limit, Bulk::Blob, unverified)?;
         let mut request = http.patch(url).timeout(NO_DEADLINE).body(body);
         request = request.header(header::CONTENT_TYPE, "application/octet-stream");
         let (size, offset) = (self.descriptor.size, self.offset());
@@ -398,6 +398,7 @@ impl<'a> Upload<'a> {
             registry,
             limit,
             insecure: self.origin.insecure,
+            bulk: Bulk::Blob,
             follow: false,
             build,
         };

@@ -176,7 +176,9 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        if !self.keep {
+        // An empty one is of no use to anybody.
+        let empty = self.file.metadata().is_ok_and(|found| found.len() == 0);
+        if !self.keep || empty && self.path != self.target {
             // What stays is swept when it is old.
             let _ = remove(&self.path);
         }

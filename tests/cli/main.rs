@@ -2,6 +2,8 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+#[path = "../support/connect_proxy.rs"]
+mod connect_proxy;
 #[path = "../support/fake_registry.rs"]
 mod fake_registry;
 #[path = "../support/image.rs"]
@@ -13,15 +15,19 @@ mod support;
 mod contents;
 mod crash;
 mod errors;
+mod hostile_images;
 mod images;
 mod import;
 mod isolation;
 mod limits;
 mod lists;
 mod login;
+mod memory;
+mod network;
 mod process;
 mod pull;
 mod push;
+mod real_registries;
 mod remote;
 mod resume;
 mod rootless;

@@ -79,6 +79,8 @@ pub enum Fault {
     NoRange,
     /// Resets the connection after so many bytes of the body.
     Reset(usize),
+    /// Answers with this status and the right body.
+    Status(u16),
     /// Sends so many bytes of the body and then nothing, with the connection open.
     Stall(usize),
     /// Ends the connection after so many bytes of the body.
@@ -248,7 +250,7 @@ impl FakeRegistry {
     /// Does something wrong with the next `times` requests whose path holds `part`.
     ///
     /// Of several faults that fit a request, the first is meant, and the next one for the next request. `Header`,
-    /// `NoRange` and `WrongRange` go together with others.
+    /// `NoRange`, `Status` and `WrongRange` go together with others.
     pub fn fault(&self, part: &str, times: usize, fault: Fault) {
         self.fault_on("", part, times, fault);
     }
@@ -357,9 +359,13 @@ impl State {
             None => self.content(request, path, &faults),
         };
         for fault in &faults {
-            if let Fault::Header(name, value) = fault {
-                response.headers.retain(|(found, _)| found != name);
-                response.headers.push(((*name).to_owned(), value.clone()));
+            match fault {
+                Fault::Header(name, value) => {
+                    response.headers.retain(|(found, _)| found != name);
+                    response.headers.push(((*name).to_owned(), value.clone()));
+                }
+                Fault::Status(status) => response.status = *status,
+                _ => {}
             }
         }
         response.faults = faults;
@@ -372,8 +378,10 @@ impl State {
         for rule in self.rules.lock().unwrap().iter_mut() {
             let fits = (rule.method.is_empty() || rule.method == request.method)
                 && request.path.contains(&rule.part);
-            let joins =
-                matches!(rule.fault, Fault::Header(..) | Fault::NoRange | Fault::WrongRange(_));
+            let joins = matches!(
+                rule.fault,
+                Fault::Header(..) | Fault::NoRange | Fault::Status(_) | Fault::WrongRange(_)
+            );
             if fits && rule.left > 0 && (joins || !alone) {
                 rule.left -= 1;
                 alone |= !joins;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use super::{fixtures, wait_for};
@@ -17,14 +17,21 @@ pub struct Options {
     pub tls: bool,
     /// With a user name and password.
     pub basic_auth: bool,
+    /// For clients with a certificate of that CA only.
+    pub client_certificates: bool,
     /// Empty at first, and open to uploads.
     pub writable: bool,
 }
 
 impl Options {
     /// By http, for everybody, at the usual address.
-    pub const PLAIN: Self =
-        Self { address: "127.0.0.1", tls: false, basic_auth: false, writable: false };
+    pub const PLAIN: Self = Self {
+        address: "127.0.0.1",
+        tls: false,
+        basic_auth: false,
+        client_certificates: false,
+        writable: false,
+    };
     /// As `PLAIN`, empty at first, and open to uploads.
     pub const WRITABLE: Self = Self { writable: true, ..Self::PLAIN };
 }
@@ -44,8 +51,12 @@ pub struct Request {
     pub method: String,
     /// The path, with its query.
     pub path: String,
+    /// The protocol and its version.
+    pub protocol: String,
     /// The HTTP status of the answer.
     pub status: u16,
+    /// The program that asked.
+    pub agent: String,
 }
 
 impl Request {
@@ -68,27 +79,50 @@ impl Registry {
 
     /// A registry with TLS, or a password, or both.
     pub fn with(options: Options) -> Self {
-        // Between finding a free port and listening on it, somebody else may have taken it.
-        (0..10).find_map(|_| Self::try_start(options)).expect("docker-registry does not start")
+        Self::with_config(options, "")
     }
 
-    fn try_start(options: Options) -> Option<Self> {
+    /// As `with`, with more lines at the end of its configuration.
+    pub fn with_config(options: Options, more: &str) -> Self {
+        Self::started(options, |folder| {
+            let (fixtures, folder) = (fixtures::folder().display(), folder.display());
+            let storage = match options.writable {
+                true => format!("filesystem: {{ rootdirectory: '{folder}/storage' }}"),
+                false => format!(
+                    "filesystem: {{ rootdirectory: '{fixtures}/registry' }}\n  \
+                     maintenance: {{ readonly: {{ enabled: true }} }}"
+                ),
+            };
+            format!("storage:\n  {storage}\n{more}")
+        })
+    }
+
+    /// A pull-through cache of the registry at `origin`, empty.
+    pub fn mirror_of(origin: &Registry) -> Self {
+        let remote = format!("http://{}", origin.host());
+        Self::started(Options::PLAIN, |folder| {
+            format!(
+                "storage: {{ filesystem: {{ rootdirectory: '{}/cache' }} }}\nproxy: {{ remoteurl: '{remote}' }}\n",
+                folder.display()
+            )
+        })
+    }
+
+    fn started(options: Options, more: impl Fn(&Path) -> String) -> Self {
+        // Between finding a free port and listening on it, somebody else may have taken it.
+        let try_start = |_| Self::try_start(options, &more);
+        (0..10).find_map(try_start).expect("docker-registry does not start")
+    }
+
+    fn try_start(options: Options, more: &dyn Fn(&Path) -> String) -> Option<Self> {
         let port = TcpListener::bind((options.address, 0)).unwrap().local_addr().unwrap().port();
         let folder = super::env::temporary_folder();
         let (fixtures, address) = (fixtures::folder().display(), options.address);
-        let mut config =
-            String::from("version: 0.1\nlog: { level: error, accesslog: { disabled: false } }\n");
-        let _ = match options.writable {
-            true => writeln!(
-                config,
-                "storage:\n  filesystem: {{ rootdirectory: '{}/storage' }}",
-                folder.display()
-            ),
-            false => writeln!(
-                config,
-                "storage:\n  filesystem: {{ rootdirectory: '{fixtures}/registry' }}\n  maintenance: {{ readonly: {{ enabled: true }} }}"
-            ),
-        };
+        let mut config = format!(
+            "version: 0.1\n\
+             log: {{ level: error, accesslog: {{ disabled: false }} }}\n{}",
+            more(&folder)
+        );
         if options.basic_auth {
             let _ = writeln!(
                 config,
@@ -98,7 +132,12 @@ impl Registry {
         let _ = writeln!(config, "http:\n  addr: {address}:{port}\n  secret: none");
         if options.tls {
             let tls = format!("{fixtures}/tls/server");
-            let _ = writeln!(config, "  tls: {{ certificate: '{tls}.crt', key: '{tls}.key' }}");
+            let clients = match options.client_certificates {
+                true => format!(", clientcas: ['{fixtures}/tls/ca.crt']"),
+                false => String::new(),
+            };
+            let pair = format!("certificate: '{tls}.crt', key: '{tls}.key'");
+            let _ = writeln!(config, "  tls: {{ {pair}{clients} }}");
         }
         fs::write(folder.join("config.yml"), config).unwrap();
         let log = File::create(folder.join("log")).unwrap();
@@ -141,7 +180,9 @@ impl Registry {
             Some(Request {
                 method: words.next()?.to_owned(),
                 path: words.next()?.to_owned(),
+                protocol: words.next()?.to_owned(),
                 status,
+                agent: line.rsplit('"').nth(1)?.to_owned(),
             })
         };
         log.lines().filter_map(parse).collect()
