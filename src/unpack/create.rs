@@ -19,7 +19,7 @@ use super::extract::Extractor;
 use super::note::Content;
 use super::tar::{Archive, Entry, Extent, Kind, Time, Xattr};
 use super::tree::{NodeId, State};
-use crate::sys::fs::{READ_DIRECTORY, open_beneath};
+use crate::sys::fs::{READ_DIRECTORY, fchmodat2, open_beneath};
 use crate::sys::xattr::{fsetxattr, lsetxattr, lsetxattrat};
 
 /// Set-user-ID, set-group-ID and sticky bit: not given at creation, because a change of owner takes them away.
@@ -208,9 +208,15 @@ impl Extractor<'_> {
         }
         let chmod = !self.exact_modes || entry.mode & SPECIAL_BITS != 0;
         if chmod && entry.kind != Kind::Symlink {
-            let mode = Mode::from_bits_truncate(entry.mode);
-            fchmodat(&*dir, name, mode, FchmodatFlags::NoFollowSymlink)
-                .map_err(failed("change mode of"))?;
+            let changed = match fchmodat2(dir.as_fd(), name, entry.mode) {
+                // It was made a moment ago, is no link, and nobody else has access to where it is.
+                Err(Errno::ENOSYS) => {
+                    let mode = Mode::from_bits_truncate(entry.mode);
+                    fchmodat(&*dir, name, mode, FchmodatFlags::FollowSymlink)
+                }
+                other => other,
+            };
+            changed.map_err(failed("change mode of"))?;
         }
         for (xattr, value) in &entry.xattrs {
             let own_directory = self.exact_modes;
