@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::IsTerminal as _;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
@@ -16,6 +17,8 @@ use crate::registry::{self, Watcher};
 #[derive(Debug)]
 pub(super) struct Progress {
     mode: Mode,
+    /// Whether it has been said that layers are not confined.
+    said: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -34,7 +37,7 @@ impl Progress {
         } else {
             Mode::Lines
         };
-        Self { mode }
+        Self { mode, said: AtomicBool::new(false) }
     }
 
     /// Says something above the bars.
@@ -73,6 +76,9 @@ impl Observer for Progress {
             )),
             Event::PassedOver(reference, why) => {
                 self.warn(&format!("{reference} was looked for first: {}", chain(why)));
+            }
+            Event::Unconfined if !self.said.swap(true, Ordering::Relaxed) => {
+                self.warn("unpacking without a mount namespace of its own: not permitted here");
             }
             _ => {}
         }
@@ -116,7 +122,7 @@ fn show(all: &MultiProgress, layers: &Mutex<HashMap<Digest, ProgressBar>>, event
         Event::Mounted(digest, _) => finish(&layers, digest, "Mounted"),
         Event::Sent(digest) => finish(&layers, digest, "Pushed"),
         Event::There(digest) => finish(&layers, digest, "Already there"),
-        Event::DroppedAttributes(_) | Event::PassedOver(..) => {}
+        Event::DroppedAttributes(_) | Event::PassedOver(..) | Event::Unconfined => {}
     }
 }
 

@@ -60,6 +60,9 @@ pub enum Event<'a> {
     Sent(&'a Digest),
     /// A blob is where it is copied or pushed to already.
     There(&'a Digest),
+    /// A layer was extracted by root in view of the whole file system, as this machine does not let root make a mount
+    /// namespace.
+    Unconfined,
     /// All of a layer has come and been unpacked, and its digests are right.
     Unpacked(&'a Digest),
 }

@@ -6,6 +6,7 @@ pub mod bpf;
 pub mod caps;
 pub mod clone;
 pub mod fs;
+pub mod landlock;
 pub mod mount;
 pub mod net;
 pub mod pidfd;
