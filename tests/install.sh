@@ -3,7 +3,7 @@
 # tests that need it say that they are skipped.
 set -eu
 # A compiler for the crates with C in them; registries, peers and tools to compare with; what fills and packs images.
-packages="gcc libc6-dev binutils curl docker-registry skopeo umoci apache2-utils openssl python3 busybox-static
+packages="gcc libc6-dev binutils curl docker-registry podman skopeo umoci apache2-utils openssl python3 busybox-static
   debootstrap attr e2fsprogs uidmap util-linux gzip bzip2 xz-utils zstd"
 
 missing=

@@ -4,10 +4,12 @@
 //! output and its exit code. Standard output is data; everything else goes to standard error.
 
 mod failure;
+mod history;
 mod images;
 mod import;
 mod info;
 mod inspect;
+mod load;
 mod logger;
 mod map_ids;
 mod oci;
@@ -18,6 +20,7 @@ mod pull;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod version;
 
 use std::ffi::OsString;
@@ -69,6 +72,9 @@ enum Verb {
     Run(Box<run::Args>),
     Images(images::Args),
     Inspect(inspect::Args),
+    History(history::Args),
+    Save(save::Args),
+    Load(load::Args),
     Rmi(rmi::Args),
     Ps(ps::Args),
     Rm(rm::Args),
@@ -94,7 +100,15 @@ impl Verb {
 
     /// Whether it makes, reads or removes files with owners of their own, and so needs to be root of some kind.
     fn needs_ids(&self) -> bool {
-        matches!(self, Self::Pull(_) | Self::Import(_) | Self::Run(_) | Self::Rmi(_) | Self::Rm(_))
+        matches!(
+            self,
+            Self::Pull(_)
+                | Self::Import(_)
+                | Self::Load(_)
+                | Self::Run(_)
+                | Self::Rmi(_)
+                | Self::Rm(_)
+        )
     }
 }
 
@@ -121,6 +135,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Run(args) => run::run(&global, *args),
         Verb::Images(args) => images::run(&global, &args),
         Verb::Inspect(args) => inspect::run(&global, &args),
+        Verb::History(args) => history::run(&global, &args),
+        Verb::Save(args) => save::run(&global, args),
+        Verb::Load(args) => load::run(&global, args),
         Verb::Rmi(args) => rmi::run(&global, &args),
         Verb::Ps(args) => ps::run(&global, &args),
         Verb::Rm(args) => rm::run(&global, &args),

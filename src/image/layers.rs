@@ -253,7 +253,7 @@ impl Source for Nowhere {
 }
 
 /// Layers of one digest under another type are the same bytes; the type alone says how to read them.
-fn compression(layer: &Descriptor) -> Result<Compression, Error> {
+pub(super) fn compression(layer: &Descriptor) -> Result<Compression, Error> {
     match layer_compression(&layer.media_type) {
         Some(LayerCompression::Gzip) => Ok(Compression::Gzip),
         Some(LayerCompression::None) => Ok(Compression::None),

@@ -1,10 +1,14 @@
 //! Use-cases that join registry, store and unpack: pull, import, list, look up, remove.
 
+mod archive;
 mod error;
+mod history;
 mod import;
 mod layers;
+mod output;
 mod pull;
 mod remove;
+mod save;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -18,9 +22,12 @@ use crate::oci::reference::Reference;
 use crate::store::{ANNOTATION_PULLED, ANNOTATION_SIZE, Store};
 
 pub use error::Error;
-pub use import::{Input, import};
+pub use history::{Step, history};
+pub use import::{ImportOptions, Imported, Input, import};
+pub use output::Output;
 pub use pull::{PullOptions, Pulled, pull};
 pub use remove::{Untagged, remove};
+pub use save::{ArchiveFormat, Chosen, Packing, bundle, choose, read_inventory, save};
 
 /// What happens to an image's parts while it is pulled or imported; for whoever shows progress.
 pub trait Observer: Sync {
@@ -59,6 +66,8 @@ pub struct Image {
     pub descriptor: Descriptor,
     /// The digest of its configuration.
     pub id: ImageId,
+    /// Where its manifest is: what the entry stands for, or the part of an index that is for this machine.
+    pub manifest_descriptor: Descriptor,
     /// Its manifest.
     pub manifest: Manifest,
     /// Its configuration.
@@ -82,7 +91,14 @@ impl Image {
                     let config = pull::parse_config(&manifest, &config_bytes)?;
                     let id = ImageId::new(manifest.config.digest.clone());
                     let descriptor = entry.clone();
-                    return Ok(Self { descriptor, id, manifest, config, config_bytes });
+                    return Ok(Self {
+                        descriptor,
+                        id,
+                        manifest_descriptor: at,
+                        manifest,
+                        config,
+                        config_bytes,
+                    });
                 }
                 Document::Index(index) => {
                     let host = Platform::host();

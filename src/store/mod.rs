@@ -36,7 +36,7 @@ pub use staging::{Publication, Staging};
 use error::At as _;
 
 /// The content of the `oci-layout` file (image-spec, `image-layout.md`).
-const OCI_LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+pub const OCI_LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// A store in a folder.
 #[derive(Debug)]

@@ -7,6 +7,7 @@
 mod compression;
 mod create;
 mod descriptors;
+mod encode;
 mod error;
 mod extract;
 mod gzip;
@@ -24,10 +25,11 @@ mod walk;
 mod xz;
 
 pub use self::compression::{Compression, decoder};
+pub use self::encode::{Encoder, measure};
 pub use self::error::Error;
 pub use self::layer::Layer;
 pub use self::limits::Limits;
-pub use self::look::{diff_id, names};
+pub use self::look::{diff_id, file_bytes, names};
 pub use self::merge::merge;
 pub use self::pack::pack;
 pub use self::stream::{extract, unpack_layer};

@@ -8,6 +8,7 @@ mod support;
 
 mod crash;
 mod errors;
+mod history;
 mod images;
 mod import;
 mod isolation;
@@ -17,6 +18,7 @@ mod process;
 mod pull;
 mod rootless;
 mod run;
+mod save;
 mod secure_registry;
 mod signals;
 mod terminal;
