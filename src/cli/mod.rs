@@ -3,8 +3,12 @@
 //! One verb a file. What a verb does is done by [`crate::image`] and [`crate::container`]; here are its options, its
 //! output and its exit code. Standard output is data; everything else goes to standard error.
 
+mod commit;
+mod diff;
+mod export;
 mod failure;
 mod history;
+mod hold;
 mod images;
 mod import;
 mod info;
@@ -78,10 +82,15 @@ enum Verb {
     Rmi(rmi::Args),
     Ps(ps::Args),
     Rm(rm::Args),
+    Diff(diff::Args),
+    Export(export::Args),
+    Commit(commit::Args),
     Version(version::Args),
     Info(info::Args),
     #[command(name = rootless::MAP_IDS_VERB, hide = true)]
     MapIds(map_ids::Args),
+    #[command(name = crate::container::HOLD_VERB, hide = true)]
+    Hold(hold::Args),
     #[command(hide = true)]
     Oci(oci::OciArgs),
 }
@@ -108,6 +117,9 @@ impl Verb {
                 | Self::Run(_)
                 | Self::Rmi(_)
                 | Self::Rm(_)
+                | Self::Diff(_)
+                | Self::Export(_)
+                | Self::Commit(_)
         )
     }
 }
@@ -141,9 +153,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Rmi(args) => rmi::run(&global, &args),
         Verb::Ps(args) => ps::run(&global, &args),
         Verb::Rm(args) => rm::run(&global, &args),
+        Verb::Diff(args) => diff::run(&global, &args),
+        Verb::Export(args) => export::run(&global, args),
+        Verb::Commit(args) => commit::run(&global, args),
         Verb::Version(args) => version::run(&args),
         Verb::Info(args) => info::run(&global, &args),
         Verb::MapIds(args) => map_ids::run(&args),
+        Verb::Hold(args) => hold::run(&global, &args),
         Verb::Oci(args) => Ok(oci::main(&args)),
     };
     match done {

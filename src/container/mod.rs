@@ -3,7 +3,9 @@
 mod attach;
 mod error;
 mod files;
+mod freeze;
 mod ids;
+mod layer;
 mod names;
 mod options;
 mod record;
@@ -16,7 +18,9 @@ use std::time::{Duration, Instant};
 
 pub use attach::{Signals, attach};
 pub use error::Error;
+pub use freeze::{HOLD_VERB, hold};
 pub use ids::IdRange;
+pub use layer::{Hold, Layer, Started, open_layer};
 pub use options::{MIN_MEMORY, Network, RootSource, RunOptions, UserNamespace, Volume};
 pub use record::{Containers, Finished, Record, Running, Status, now};
 pub use run::run;

@@ -27,6 +27,13 @@ pub enum Error {
         #[source]
         source: Mismatch,
     },
+    /// What a container changed could not be read.
+    #[error("read the container's changes")]
+    Compare {
+        /// Why.
+        #[source]
+        source: unpack::Error,
+    },
     /// The image configuration cannot be understood.
     #[error("malformed image configuration `{digest}`")]
     Config {

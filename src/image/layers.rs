@@ -244,7 +244,7 @@ pub(super) fn restore_tree(store: &Store, image: &Image) -> Result<(), Error> {
 }
 
 /// The source of layers that must be in the store.
-struct Nowhere;
+pub(super) struct Nowhere;
 
 impl Source for Nowhere {
     fn open(&self, layer: &Descriptor) -> Result<Box<dyn Read + Send + '_>, Error> {

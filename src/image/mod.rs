@@ -1,6 +1,8 @@
 //! Use-cases that join registry, store and unpack: pull, import, list, look up, remove.
 
 mod archive;
+mod change;
+mod commit;
 mod error;
 mod history;
 mod import;
@@ -21,6 +23,9 @@ use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::store::{ANNOTATION_PULLED, ANNOTATION_SIZE, Store};
 
+pub use crate::unpack::{Change, ChangeKind, Overlay};
+pub use change::{Instruction, InstructionError};
+pub use commit::{CommitOptions, Start, commit, diff, export};
 pub use error::Error;
 pub use history::{Step, history};
 pub use import::{ImportOptions, Imported, Input, import};

@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod commit;
 mod crash;
 mod errors;
 mod history;
