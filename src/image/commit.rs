@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::change::{Instruction, set_env};
 use super::import::{now, to_json};
-use super::layers::{Build, Nowhere};
+use super::layers::{Build, Nowhere, Sharing};
 use super::output::{Output, Sink};
 use super::{Error, Image, Silent};
 use crate::oci::descriptor::Descriptor;
@@ -145,6 +145,7 @@ impl Commit<'_> {
             observer: &Silent,
             parallel: 2,
             vouched: true,
+            sharing: Sharing::Links,
         };
         let tree = build.tree_of(&id)?;
         let manifest_bytes = to_json(&manifest)?;

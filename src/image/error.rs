@@ -130,6 +130,9 @@ pub enum Error {
         /// Their digests.
         layers: String,
     },
+    /// The list of a tree could not be read or written.
+    #[error(transparent)]
+    List(#[from] unpack::list::ListError),
     /// A name in an archive belongs to another image already.
     #[error("`{0}` is already the name of another image")]
     NameTaken(String),

@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use serde::Deserialize;
 
-use super::layers::{self, Build, Source};
+use super::layers::{self, Build, Sharing, Source};
 use super::{Error, Event, Image, Observer, pull};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::{Algorithm, DiffId, Digest, Hasher, ImageId, Mismatch, VerifyReader};
@@ -407,6 +407,7 @@ impl Import<'_> {
             observer: self.observer,
             parallel: 2,
             vouched,
+            sharing: Sharing::Links,
         };
         let built = build.tree_of(&id)?;
         let digest = self.staging.write_blob(manifest_bytes)?;

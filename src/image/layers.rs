@@ -7,12 +7,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::donors::{Donors, Offer};
 use super::{Error, Event, Image, Observer, Silent};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::{DiffId, Digest, ImageId, Mismatch, VerifyReader};
 use crate::oci::media_type::{LayerCompression, layer_compression};
 use crate::store::{Staging, Store};
-use crate::unpack::{self, Compression, Layer, Limits};
+use crate::unpack::list::{ListedLayer, Origins, write_list};
+use crate::unpack::{self, Compression, Destination, Layer, Limits};
 
 /// The name of the tree in a staging folder.
 const TREE: &str = "tree";
@@ -31,6 +33,15 @@ pub(super) struct Tree {
     pub(super) size: u64,
 }
 
+/// Whether a tree takes files from others that have them from the same layer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Sharing {
+    /// As hard links: nothing in a tree is ever written to.
+    Links,
+    /// It is unpacked from its layers alone; for when other trees may be damaged.
+    None,
+}
+
 /// An image's layers on their way into a tree.
 pub(super) struct Build<'a> {
     pub(super) store: &'a Store,
@@ -44,6 +55,13 @@ pub(super) struct Build<'a> {
     /// Whether the DiffIDs come from elsewhere. Those that were computed from the bytes at hand cannot tell that an
     /// archive was cut off, so its end marker has to.
     pub(super) vouched: bool,
+    pub(super) sharing: Sharing,
+}
+
+/// What the layers of a tree have in common while they are unpacked.
+struct Shared {
+    origins: Origins,
+    donors: Donors,
 }
 
 /// A layer in its own folder.
@@ -57,40 +75,48 @@ impl Build<'_> {
     /// store lacks is in the staging folder afterwards, and verified.
     pub(super) fn tree_of(&self, id: &ImageId) -> Result<Tree, Error> {
         let (images, _) = super::list(self.store)?;
-        let known = images.into_iter().find(|image| image.id == *id);
+        let known = images.iter().find(|image| image.id == *id);
         match known.filter(|_| self.store.has_tree(id)) {
             Some(image) => {
                 self.fetch_only()?;
                 Ok(Tree { name: None, size: image.size() })
             }
-            None => self.tree(),
+            None => self.tree(&images),
         }
     }
 
-    /// Removes the folders of the layers, which are empty once they are merged.
+    /// Removes the folders of the layers, which are empty once they are merged, and a tree that was not wanted because
+    /// the store had got the same meanwhile.
     pub(super) fn clear(&self) -> Result<(), Error> {
         for at in 0..self.layers.len() {
-            self.staging.remove(&format!("layer-{at}"))?;
+            self.staging.remove(&layer_name(at))?;
         }
-        Ok(())
+        Ok(self.staging.remove_tree(TREE)?)
     }
 
-    fn tree(&self) -> Result<Tree, Error> {
+    fn tree(&self, images: &[Image]) -> Result<Tree, Error> {
+        let donors = match self.sharing {
+            Sharing::Links if self.vouched => Donors::find(self.store, images, self.diff_ids),
+            _ => Donors::default(),
+        };
+        let shared = Shared { origins: Origins::new(), donors };
+        self.staging.create_lists(TREE)?;
         let slots: Vec<Mutex<Option<Unpacked>>> =
             self.layers.iter().map(|_| Mutex::default()).collect();
         let (repeated, first): (Vec<usize>, Vec<usize>) =
             (0..self.layers.len()).partition(|at| self.is_repeated(*at));
         self.side_by_side(&first, |at| {
-            let unpacked = self.unpack(at)?;
+            let unpacked = self.unpack(at, &shared)?;
             *lock(&slots[at]) = Some(unpacked);
             Ok(())
         })?;
         // The same bytes once more: by now they are staged.
         for at in repeated {
-            *lock(&slots[at]) = Some(self.unpack(at)?);
+            *lock(&slots[at]) = Some(self.unpack(at, &shared)?);
         }
         let tree = self.staging.create_folder(TREE)?;
         let mut size = 0;
+        let mut listed = Vec::new();
         for (at, slot) in slots.into_iter().enumerate() {
             let Some(Unpacked { folder, layer }) =
                 slot.into_inner().unwrap_or_else(|p| p.into_inner())
@@ -100,7 +126,10 @@ impl Build<'_> {
             size += layer.bytes();
             let merged = unpack::merge(tree.as_fd(), folder.as_fd(), &layer);
             merged.map_err(|source| self.error(at, source))?;
+            listed.push(ListedLayer { diff_id: self.diff_ids[at].clone(), files: layer.files() });
         }
+        let list = self.staging.create_list(TREE)?;
+        write_list(tree.as_fd(), &listed, shared.origins, list)?;
         Ok(Tree { name: Some(TREE), size })
     }
 
@@ -110,18 +139,23 @@ impl Build<'_> {
             .filter(|at| !self.is_repeated(*at) && !self.store.has_blob(&self.layers[*at]))
             .collect();
         self.side_by_side(&missing, |at| {
-            let layer = &self.layers[at];
-            let compression = compression(layer)?;
-            let reader = self.reader(layer)?;
-            let actual = unpack::diff_id(reader, compression);
-            let actual = actual.map_err(|source| self.error(at, source))?;
-            let expected = self.diff_ids[at].clone();
-            if actual != expected {
-                return Err(self.error(at, unpack::Error::DiffId { expected, actual }));
-            }
-            self.observer.event(Event::Unpacked(&layer.digest));
+            self.check_diff_id(at)?;
+            self.observer.event(Event::Unpacked(&self.layers[at].digest));
             Ok(())
         })
+    }
+
+    /// Reads a layer to its end, from wherever it is, and compares its DiffID.
+    fn check_diff_id(&self, at: usize) -> Result<(), Error> {
+        let layer = &self.layers[at];
+        let compression = compression(layer)?;
+        let actual = unpack::diff_id(self.reader(layer)?, compression);
+        let actual = actual.map_err(|source| self.error(at, source))?;
+        let expected = self.diff_ids[at].clone();
+        if actual != expected {
+            return Err(self.error(at, unpack::Error::DiffId { expected, actual }));
+        }
+        Ok(())
     }
 
     fn is_repeated(&self, at: usize) -> bool {
@@ -154,14 +188,86 @@ impl Build<'_> {
         failure.into_inner().unwrap_or_else(|p| p.into_inner()).map_or(Ok(()), Err)
     }
 
-    fn unpack(&self, at: usize) -> Result<Unpacked, Error> {
+    fn unpack(&self, at: usize, shared: &Shared) -> Result<Unpacked, Error> {
+        let diff_id = &self.diff_ids[at];
+        // Of a layer that comes twice, it would not be certain which of the two a file belongs to.
+        let once = self.diff_ids.iter().filter(|other| *other == diff_id).count() == 1;
+        let offer = if once { shared.donors.offer(diff_id) } else { None };
+        if let Some(offer) = &offer
+            && offer.complete
+            && let Some(unpacked) = self.replay(at, offer, &shared.origins)?
+        {
+            self.provide(at, offer)?;
+            self.observer.event(Event::Unpacked(&self.layers[at].digest));
+            return Ok(unpacked);
+        }
+        self.extract(at, offer.as_ref(), &shared.origins)
+    }
+
+    /// Makes the layer's folder out of another tree's files; `None` if that is not possible after all, because the other
+    /// tree is being removed, or is not what it was.
+    fn replay(
+        &self,
+        at: usize,
+        offer: &Offer<'_>,
+        origins: &Origins,
+    ) -> Result<Option<Unpacked>, Error> {
+        let Some(headers) = self.staging.adopt_headers(self.store, offer.id, offer.layer, TREE, at)
+        else {
+            return Ok(None);
+        };
+        let folder = self.staging.create_folder(&layer_name(at))?;
+        let limits = Limits::default();
+        let dest = Destination {
+            origins: Some((origins, number(at))),
+            donor: Some((offer.donor, offer.layer)),
+            ..Destination::new(folder.as_fd(), &limits)
+        };
+        match unpack::replay_layer(headers, &dest) {
+            Ok(layer) => Ok(Some(Unpacked { folder, layer })),
+            Err(_) => {
+                self.staging.remove(&layer_name(at))?;
+                self.staging.remove_headers(TREE, at)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Sees to it that the blob of a layer that was not unpacked is staged or stored, and is what it has to be.
+    fn provide(&self, at: usize, offer: &Offer<'_>) -> Result<(), Error> {
         let layer = &self.layers[at];
-        let folder = self.staging.create_folder(&format!("layer-{at}"))?;
+        if offer.blob.digest != layer.digest {
+            return self.check_diff_id(at);
+        }
+        if self.store.has_blob(layer) {
+            self.observer.event(Event::Exists(&layer.digest));
+            return Ok(());
+        }
+        // These very bytes had the right DiffID when the donor was made.
+        let copied = io::copy(&mut self.reader(layer)?, &mut io::sink());
+        copied.map(drop).map_err(|source| self.error(at, unpack::Error::Read(source)))
+    }
+
+    fn extract(
+        &self,
+        at: usize,
+        offer: Option<&Offer<'_>>,
+        origins: &Origins,
+    ) -> Result<Unpacked, Error> {
+        let layer = &self.layers[at];
+        let folder = self.staging.create_folder(&layer_name(at))?;
+        let headers = self.staging.create_headers(TREE, at)?;
         let compression = compression(layer)?;
         let reader = self.reader(layer)?;
         let expected = self.vouched.then(|| &self.diff_ids[at]);
         let limits = Limits::default();
-        let done = unpack::unpack_layer(reader, compression, expected, folder.as_fd(), &limits);
+        let dest = Destination {
+            origins: Some((origins, number(at))),
+            donor: offer.map(|offer| (offer.donor, offer.layer)),
+            headers: Some(&headers),
+            ..Destination::new(folder.as_fd(), &limits)
+        };
+        let done = unpack::unpack_layer(reader, compression, expected, &dest);
         let (unpacked, _) = done.map_err(|source| self.error(at, source))?;
         if unpacked.dropped_xattrs() > 0 {
             self.observer.event(Event::DroppedAttributes(unpacked.dropped_xattrs()));
@@ -226,8 +332,18 @@ impl<R: Read> Read for Tee<'_, R> {
     }
 }
 
+/// The name of a layer's folder in the staging folder.
+fn layer_name(at: usize) -> String {
+    format!("layer-{at}")
+}
+
+/// A layer's number as lists have it.
+fn number(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
+}
+
 /// Makes the tree of an image anew from the layers in the store.
-pub(super) fn restore_tree(store: &Store, image: &Image) -> Result<(), Error> {
+pub(super) fn restore_tree(store: &Store, image: &Image, sharing: Sharing) -> Result<(), Error> {
     let staging = store.stage()?;
     let build = Build {
         store,
@@ -238,8 +354,10 @@ pub(super) fn restore_tree(store: &Store, image: &Image) -> Result<(), Error> {
         observer: &Silent,
         parallel: 1,
         vouched: true,
+        sharing,
     };
-    let tree = build.tree()?;
+    let (images, _) = super::list(store)?;
+    let tree = build.tree(&images)?;
     Ok(store.publish_tree(&staging, &image.id, tree.name.unwrap_or(TREE))?)
 }
 

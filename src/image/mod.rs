@@ -3,6 +3,7 @@
 mod archive;
 mod change;
 mod commit;
+mod donors;
 mod error;
 mod history;
 mod import;
@@ -29,6 +30,7 @@ pub use commit::{CommitOptions, Start, commit, diff, export};
 pub use error::Error;
 pub use history::{Step, history};
 pub use import::{ImportOptions, Imported, Input, import};
+pub use layers::Sharing;
 pub use output::Output;
 pub use pull::{PullOptions, Pulled, pull};
 pub use remove::{Untagged, remove};
@@ -142,7 +144,7 @@ impl Image {
     /// The folder of its root filesystem, made anew from its layers if it is missing.
     pub fn tree(&self, store: &Store) -> Result<PathBuf, Error> {
         if !store.has_tree(&self.id) {
-            layers::restore_tree(store, self)?;
+            layers::restore_tree(store, self, Sharing::Links)?;
         }
         Ok(store.tree_path(&self.id))
     }

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use super::layers::{self, Build, Source};
+use super::layers::{self, Build, Sharing, Source};
 use super::{Error, Event, Image, Observer};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::{Digest, ImageId, Mismatch, VerifyReader};
@@ -97,6 +97,7 @@ impl Pull<'_> {
             observer: self.observer,
             parallel: self.options.parallel,
             vouched: true,
+            sharing: Sharing::Links,
         };
         let tree = build.tree_of(&id)?;
         staging.write_blob(&raw.bytes)?;

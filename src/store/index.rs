@@ -150,7 +150,7 @@ impl Store {
                         removed.blobs.push(digest);
                     }
                 }
-                if !trees.contains(&id) && staging.take(&self.tree_path(&id))? {
+                if !trees.contains(&id) && self.take_tree(&staging, &id)? {
                     removed.images.push(id);
                 }
             }

@@ -4,6 +4,9 @@
 //! oci-layout index.json   an OCI image layout (image-spec, `image-layout.md`)
 //! blobs/sha256/…          manifests, configurations, layers, byte for byte as they came
 //! trees/sha256-<id>/      one merged root filesystem per image; never written to after it is published
+//! lists/sha256-<id>/tree  what each path of that tree was when it was unpacked (`unpack::list`); trees of older versions
+//!                         of this program have none
+//! lists/sha256-<id>/layer-<n>  the headers of its layer n, packed with zstd, for another tree with the same layer
 //! rootfs/<name>           a symlink into trees/
 //! tmp/<id>/               staging of work under way, each folder locked by its owner
 //! ```
@@ -37,6 +40,9 @@ use error::At as _;
 
 /// The content of the `oci-layout` file (image-spec, `image-layout.md`).
 pub const OCI_LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// The name of a tree's list among the lists that belong to it.
+const LIST: &str = "tree";
 
 /// A store in a folder.
 #[derive(Debug)]
@@ -100,6 +106,20 @@ impl Store {
     /// Where the tree of `image` is, if it is there.
     pub fn tree_path(&self, image: &ImageId) -> PathBuf {
         self.root.join("trees").join(tree_name(image))
+    }
+
+    /// Where the lists are that belong to the tree of `image`, if it has any.
+    pub fn lists_path(&self, image: &ImageId) -> PathBuf {
+        self.root.join("lists").join(tree_name(image))
+    }
+
+    /// Opens the list of the tree of `image`; `None` if it has none, as trees of older versions of this program.
+    pub fn open_list(&self, image: &ImageId) -> Result<Option<fs::File>, Error> {
+        let path = self.lists_path(image).join(LIST);
+        match fs::File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            result => result.at("open", &path).map(Some),
+        }
     }
 
     /// Whether the tree of `image` is there.
@@ -185,6 +205,11 @@ fn open_folder(path: &Path) -> Result<OwnedFd, Error> {
     let mut options = fs::OpenOptions::new();
     options.read(true).custom_flags(libc::O_DIRECTORY);
     options.open(path).map(OwnedFd::from).at("open", path)
+}
+
+/// The name of the headers of a layer among the lists of a tree.
+fn headers_name(layer: usize) -> String {
+    format!("layer-{layer}")
 }
 
 fn tree_name(image: &ImageId) -> String {

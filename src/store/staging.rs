@@ -95,13 +95,7 @@ impl Store {
             }
         }
         if let Some(tree) = new.tree {
-            let to = self.tree_path(new.id);
-            match fs::rename(staging.path.join(tree), &to) {
-                // Another process made the same tree meanwhile; it has the same digests behind it.
-                Err(error)
-                    if matches!(error.raw_os_error(), Some(libc::ENOTEMPTY | libc::EEXIST)) => {}
-                result => result.at("rename", &to)?,
-            }
+            self.move_tree(staging, new.id, tree)?;
         } else if !self.has_tree(new.id) {
             return Err(Error::Vanished(new.id.digest().clone()));
         }
@@ -117,13 +111,56 @@ impl Store {
             let folder = open_folder(&self.root)?;
             syncfs(folder.as_fd()).map_err(io::Error::from).at("flush", &self.root)?;
         }
-        let to = self.tree_path(id);
-        match fs::rename(staging.path.join(tree), &to) {
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTEMPTY | libc::EEXIST)) => {}
-            result => result.at("rename", &to)?,
-        }
+        let _lock = self.lock()?;
+        self.move_tree(staging, id, tree)?;
         self.sync_folder(&self.root.join("trees"))
     }
+
+    /// Moves a staged tree and its lists to their places; the lists first, so that a tree that is there has them. The
+    /// caller holds the lock.
+    fn move_tree(&self, staging: &Staging, id: &ImageId, tree: &str) -> Result<(), Error> {
+        if self.has_tree(id) {
+            // Another process made the same tree meanwhile; it has the same digests behind it.
+            return Ok(());
+        }
+        let lists = self.lists_path(id);
+        // What is there belongs to a tree that was taken away while its lists could not be.
+        staging.take(&lists)?;
+        let folder = self.root.join("lists");
+        fs::DirBuilder::new().mode(0o700).recursive(true).create(&folder).at("create", &folder)?;
+        match fs::rename(staging.path.join(lists_name(tree)), &lists) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => {
+                result.at("rename", &lists)?;
+                self.sync_folder(&folder)?;
+            }
+        }
+        let to = self.tree_path(id);
+        fs::rename(staging.path.join(tree), &to).at("rename", &to)
+    }
+
+    /// Takes a tree and its lists away; says whether there was a tree. The caller holds the lock.
+    pub(super) fn take_tree(&self, staging: &Staging, id: &ImageId) -> Result<bool, Error> {
+        let there = staging.take(&self.tree_path(id))?;
+        let lists = self.lists_path(id);
+        // Both have the same name.
+        fs::rename(&lists, staging.path.join(lists_name(&super::tree_name(id))))
+            .or_else(|error| match error.kind() {
+                io::ErrorKind::NotFound => Ok(()),
+                _ => Err(error),
+            })
+            .at("remove", &lists)?;
+        Ok(there)
+    }
+}
+
+fn headers_name(tree: &str, layer: usize) -> String {
+    format!("{}/{}", lists_name(tree), super::headers_name(layer))
+}
+
+/// The name in a staging folder of the folder for the lists of the staged tree `tree`.
+fn lists_name(tree: &str) -> String {
+    format!("{tree}.lists")
 }
 
 impl Staging {
@@ -166,6 +203,49 @@ impl Staging {
         let path = self.path.join(name);
         fs::DirBuilder::new().mode(0o755).create(&path).at("create", &path)?;
         open_folder(&path)
+    }
+
+    /// A new, empty folder for the lists of the staged tree `tree`.
+    pub fn create_lists(&self, tree: &str) -> Result<(), Error> {
+        let folder = self.path.join(lists_name(tree));
+        fs::DirBuilder::new().mode(0o700).create(&folder).at("create", &folder)
+    }
+
+    /// A new, empty file for the list of the staged tree `tree`.
+    pub fn create_list(&self, tree: &str) -> Result<fs::File, Error> {
+        self.create_file(&format!("{}/{}", lists_name(tree), super::LIST))
+    }
+
+    /// A new, empty file for the headers of the staged tree's layer with this number.
+    pub fn create_headers(&self, tree: &str, layer: usize) -> Result<fs::File, Error> {
+        self.create_file(&headers_name(tree, layer))
+    }
+
+    /// Takes over the headers of layer `from` of `image`, for layer `to` of the staged tree, and opens them; `None` if
+    /// they are not there.
+    pub fn adopt_headers(
+        &self,
+        store: &Store,
+        image: &ImageId,
+        from: u32,
+        tree: &str,
+        to: usize,
+    ) -> Option<fs::File> {
+        let from = store.lists_path(image).join(super::headers_name(from as usize));
+        let to = self.path.join(headers_name(tree, to));
+        fs::hard_link(from, &to).ok()?;
+        fs::File::open(to).ok()
+    }
+
+    /// Removes what [`Staging::adopt_headers`] took over.
+    pub fn remove_headers(&self, tree: &str, layer: usize) -> Result<(), Error> {
+        self.remove(&headers_name(tree, layer))
+    }
+
+    /// Removes the staged tree `tree` with its lists, if it is there.
+    pub fn remove_tree(&self, tree: &str) -> Result<(), Error> {
+        self.remove(tree)?;
+        self.remove(&lists_name(tree))
     }
 
     /// Removes a file or folder in here, if it is there.

@@ -107,6 +107,11 @@ impl DirReader {
         self.fd.as_fd()
     }
 
+    /// The directory's descriptor, when all of it has been read.
+    pub fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
     /// Starts over from the directory's first entry.
     ///
     /// # Errors

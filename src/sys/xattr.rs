@@ -1,4 +1,5 @@
-//! Extended attributes of open files: fsetxattr(2), fgetxattr(2), flistxattr(2), fremovexattr(2).
+//! Extended attributes of open files (fsetxattr(2), fgetxattr(2), flistxattr(2), fremovexattr(2)), and of such that must
+//! not be opened (lsetxattr(2), lgetxattr(2), llistxattr(2)).
 
 use std::ffi::{CString, c_void};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -29,17 +30,57 @@ pub fn fsetxattr(fd: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> nix::Result<(
 /// # Errors
 /// lsetxattr(2); `EINVAL` if the name holds a NUL or `file` a slash.
 pub fn lsetxattrat(dir: BorrowedFd<'_>, file: &[u8], name: &[u8], value: &[u8]) -> nix::Result<()> {
-    if file.contains(&b'/') || matches!(file, b"" | b"." | b"..") {
-        return Err(Errno::EINVAL);
-    }
-    // setxattrat(2) came with Linux 6.13; before it only a path through /proc reaches a file by its directory.
-    let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
-    path.extend_from_slice(file);
-    let (path, name) = (c_name(&path)?, c_name(name)?);
+    let (path, name) = (path_at(dir, file)?, c_name(name)?);
     let pointer = value.as_ptr().cast::<c_void>();
     // SAFETY: path and name end in NUL, and the kernel reads no more than `value.len()` bytes from `value`.
     let result = unsafe { libc::lsetxattr(path.as_ptr(), name.as_ptr(), pointer, value.len(), 0) };
     Errno::result(result).map(drop)
+}
+
+/// A path of `file` in `dir`: setxattrat(2) and its like came with Linux 6.13, and before that only a path through /proc
+/// reaches a file by its directory.
+fn path_at(dir: BorrowedFd<'_>, file: &[u8]) -> nix::Result<CString> {
+    if file.contains(&b'/') || matches!(file, b"" | b"." | b"..") {
+        return Err(Errno::EINVAL);
+    }
+    let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
+    path.extend_from_slice(file);
+    c_name(&path)
+}
+
+/// The names of the attributes of the file `file` in `dir`, which may be of any kind; a symbolic link is not followed.
+///
+/// # Errors
+/// llistxattr(2); `EINVAL` if `file` holds a slash.
+pub fn llistxattrat(dir: BorrowedFd<'_>, file: &[u8]) -> nix::Result<Vec<Vec<u8>>> {
+    let path = path_at(dir, file)?;
+    let mut list = vec![0_u8; LIST_MAX];
+    let pointer = list.as_mut_ptr().cast::<libc::c_char>();
+    // SAFETY: the path ends in NUL, and the kernel writes at most `list.len()` bytes to `list`.
+    let size = unsafe { libc::llistxattr(path.as_ptr(), pointer, list.len()) };
+    names(&list, size)
+}
+
+/// The value of the attribute `name` of the file `file` in `dir`, which may be of any kind; a symbolic link is not
+/// followed.
+///
+/// # Errors
+/// lgetxattr(2): `ENODATA` if there is no such attribute; `EINVAL` if the name holds a NUL or `file` a slash.
+pub fn lgetxattrat(dir: BorrowedFd<'_>, file: &[u8], name: &[u8]) -> nix::Result<Vec<u8>> {
+    let (path, name) = (path_at(dir, file)?, c_name(name)?);
+    let mut value = vec![0_u8; LIST_MAX];
+    let pointer = value.as_mut_ptr().cast::<c_void>();
+    // SAFETY: path and name end in NUL, and the kernel writes at most `value.len()` bytes to `value`.
+    let size = unsafe { libc::lgetxattr(path.as_ptr(), name.as_ptr(), pointer, value.len()) };
+    value.truncate(usize::try_from(Errno::result(size)?).map_err(|_| Errno::EIO)?);
+    Ok(value)
+}
+
+/// What one of the calls that list names has left in `list`.
+fn names(list: &[u8], size: isize) -> nix::Result<Vec<Vec<u8>>> {
+    let size = usize::try_from(Errno::result(size)?).map_err(|_| Errno::EIO)?;
+    let names = list.get(..size).ok_or(Errno::EIO)?.split(|b| *b == 0);
+    Ok(names.filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect())
 }
 
 /// The names of an open file's attributes.
@@ -58,9 +99,7 @@ pub fn flistxattr(fd: BorrowedFd<'_>) -> nix::Result<Vec<Vec<u8>>> {
     let size = unsafe {
         libc::flistxattr(fd.as_raw_fd(), list.as_mut_ptr().cast::<libc::c_char>(), list.len())
     };
-    let size = usize::try_from(Errno::result(size)?).map_err(|_| Errno::EIO)?;
-    let names = list.get(..size).ok_or(Errno::EIO)?.split(|b| *b == 0);
-    Ok(names.filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect())
+    names(&list, size)
 }
 
 /// The value of the attribute `name` of an open file.

@@ -1,20 +1,22 @@
 //! Making one file, with all that its entry says about it.
 
+use std::fs::File;
 use std::io::BufRead;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{
-    FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, futimens, makedev, mknodat,
-    utimensat,
+    FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, fstat, fstatat, futimens,
+    makedev, mknodat, utimensat,
 };
 use nix::sys::time::TimeSpec;
 use nix::sys::uio::pwrite;
 use nix::unistd::{Gid, Uid, fchown, fchownat, ftruncate, symlinkat, write};
 
-use super::error::Error;
+use super::error::{Error, shown};
 use super::extract::Extractor;
+use super::note::Content;
 use super::tar::{Archive, Entry, Extent, Kind, Time, Xattr};
 use super::tree::{NodeId, State};
 use crate::sys::fs::{READ_DIRECTORY, open_beneath};
@@ -48,15 +50,22 @@ impl Extractor<'_> {
         name: &[u8],
         path: &[u8],
     ) -> Result<(), Error> {
-        let flags =
-            OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        if self.link_lent(entry, parent, name, path)? {
+            return Ok(());
+        }
+        // A sparse file is read again, for its digest.
+        let access = if entry.extents.is_some() { OFlag::O_RDWR } else { OFlag::O_WRONLY };
+        let flags = access | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let mode = Mode::from_bits_truncate(entry.mode & !SPECIAL_BITS);
         let file = self
             .replacing(parent, name, path, "create file", |dir| openat(dir, name, flags, mode))?;
-        match &entry.extents {
-            None => write_all(archive, &file, path)?,
-            Some(extents) => write_extents(archive, &file, extents, entry.size, path)?,
-        }
+        let content = match &entry.extents {
+            None => self.write_dense(archive, &file, path)?,
+            Some(extents) => {
+                write_extents(archive, &file, extents, entry.size, path)?;
+                self.hash_sparse(&file, path)?
+            }
+        };
         let failed = |action| move |errno| Error::entry(action, path, errno);
         if self.must_chown(entry) {
             let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
@@ -71,7 +80,79 @@ impl Extractor<'_> {
             self.xattr(name, path, |name| fsetxattr(file.as_fd(), name, value))?;
         }
         let time = time_spec(entry.mtime);
-        futimens(&file, &time, &time).map_err(failed("set times of"))
+        futimens(&file, &time, &time).map_err(failed("set times of"))?;
+        if let Some(notes) = &self.notes {
+            let stat = fstat(&file).map_err(failed("look at"))?;
+            notes.made(&stat, self.entries, content, &entry.xattrs);
+        }
+        Ok(())
+    }
+
+    /// Links the file from another tree that has it; `false` if there is none, or none that is as it was.
+    fn link_lent(
+        &mut self,
+        entry: &Entry,
+        parent: NodeId,
+        name: &[u8],
+        path: &[u8],
+    ) -> Result<bool, Error> {
+        let Some(mut links) = self.links.take() else { return Ok(false) };
+        let lent = links.find(self.entries);
+        let linked = match lent {
+            // Whatever stands in the way, such as a donor that is being removed: then the file is written.
+            Some(lent) => self
+                .replacing(parent, name, path, "link", |dir| links.link(lent, dir, name))
+                .is_ok(),
+            None => false,
+        };
+        self.links = Some(links);
+        let Some(lent) = lent.filter(|_| linked) else { return Ok(false) };
+        let dir = self.fd(parent, path)?;
+        let stat = fstatat(&*dir, name, AtFlags::AT_SYMLINK_NOFOLLOW);
+        let stat = stat.map_err(|errno| Error::entry("look at", path, errno))?;
+        if !lent.is(entry, &stat) {
+            self.clear(parent, name, path)?;
+            return Ok(false);
+        }
+        if let Some(notes) = &self.notes {
+            notes.made(&stat, self.entries, lent.content(), &entry.xattrs);
+        }
+        Ok(true)
+    }
+
+    /// Writes the present entry's data, straight from the buffer into which it was decompressed.
+    fn write_dense<R: BufRead>(
+        &mut self,
+        archive: &mut Archive<'_, R>,
+        file: &OwnedFd,
+        path: &[u8],
+    ) -> Result<Content, Error> {
+        loop {
+            let data = archive.data()?;
+            if data.is_empty() {
+                return Ok(match &mut self.notes {
+                    Some(notes) => Content::Dense(notes.hasher.finish()),
+                    None => Content::None,
+                });
+            }
+            match write(file, data) {
+                Ok(count) => {
+                    if let Some(notes) = &mut self.notes {
+                        notes.hasher.update(data.get(..count).unwrap_or_default());
+                    }
+                    archive.consume(count);
+                }
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(Error::entry("write file", path, errno)),
+            }
+        }
+    }
+
+    fn hash_sparse(&mut self, file: &OwnedFd, path: &[u8]) -> Result<Content, Error> {
+        let Some(notes) = &mut self.notes else { return Ok(Content::None) };
+        let read = |source| Error::Entry { action: "read", path: shown(path), source };
+        let mut file = File::from(file.try_clone().map_err(read)?);
+        Ok(Content::Sparse(notes.hasher.file(&mut file, true).map_err(read)?))
     }
 
     pub(super) fn symlink(
@@ -134,7 +215,13 @@ impl Extractor<'_> {
         }
         let time = time_spec(entry.mtime);
         utimensat(&*dir, name, &time, &time, UtimensatFlags::NoFollowSymlink)
-            .map_err(failed("set times of"))
+            .map_err(failed("set times of"))?;
+        if let Some(notes) = &self.notes {
+            let stat = fstatat(&*dir, name, AtFlags::AT_SYMLINK_NOFOLLOW);
+            let stat = stat.map_err(failed("look at"))?;
+            notes.made(&stat, self.entries, Content::None, &entry.xattrs);
+        }
+        Ok(())
     }
 
     fn must_chown(&self, entry: &Entry) -> bool {
@@ -222,25 +309,6 @@ impl Extractor<'_> {
         }
         let time = time_spec(metadata.mtime);
         futimens(fd, &time, &time).map_err(failed("set times of"))
-    }
-}
-
-/// Writes the present entry's data, straight from the buffer into which it was decompressed.
-fn write_all<R: BufRead>(
-    archive: &mut Archive<'_, R>,
-    file: &OwnedFd,
-    path: &[u8],
-) -> Result<(), Error> {
-    loop {
-        let data = archive.data()?;
-        if data.is_empty() {
-            return Ok(());
-        }
-        match write(file, data) {
-            Ok(count) => archive.consume(count),
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(Error::entry("write file", path, errno)),
-        }
     }
 }
 

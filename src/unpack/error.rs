@@ -30,6 +30,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The copy of the layer's headers could not be written.
+    #[error("write the headers of the layer")]
+    Headers(#[source] io::Error),
     /// A hard link names a file that neither its layer nor a lower one holds.
     #[error("link `{path}` to `{target}`: no such file in this layer or below")]
     LinkTarget {

@@ -15,7 +15,10 @@ use super::descriptors::Descriptors;
 use super::error::Error;
 use super::layer::Layer;
 use super::limits::{Limits, MAX_PATH};
+use super::note::Notes;
 use super::path::{Target, clean, split, target};
+use super::share::Links;
+use super::stream::Destination;
 use super::tar::{Archive, Entry, Kind, Xattr};
 use super::tree::{Metadata, NodeId, ROOT, State, Tree};
 use super::walk::Missing;
@@ -28,6 +31,8 @@ pub(super) const IMPLICIT_MODE: u32 = 0o755;
 /// A layer that is being extracted.
 pub(super) struct Extractor<'a> {
     pub(super) limits: &'a Limits,
+    pub(super) links: Option<Links<'a>>,
+    pub(super) notes: Option<Notes<'a>>,
     pub(super) tree: Tree,
     pub(super) fds: Descriptors,
     /// The directory of the last entry as its name had it, and what that led to.
@@ -43,24 +48,22 @@ pub(super) struct Extractor<'a> {
     pub(super) own: Option<(u32, u32)>,
     /// Whether files get the mode that they are created with.
     pub(super) exact_modes: bool,
-    entries: u64,
+    pub(super) entries: u64,
+    files: u64,
     bytes: u64,
     pub(super) dropped_xattrs: u64,
     /// The present entry's clean path.
     pub(super) path: Vec<u8>,
 }
 
-/// Reads `archive` to the end of its stream and extracts it into `dest`, a directory that is empty and that nobody else
-/// has access to.
+/// Reads an archive to the end of its stream and extracts it.
 ///
 /// Belongs into a thread of its own, whose umask it changes.
 pub(super) fn extract_archive(
-    reader: impl BufRead,
-    dest: BorrowedFd<'_>,
-    limits: &Limits,
+    mut archive: Archive<'_, impl BufRead>,
+    dest: &Destination<'_>,
 ) -> Result<Layer, Error> {
-    let mut extractor = Extractor::new(dest, limits)?;
-    let mut archive = Archive::new(reader, limits);
+    let mut extractor = Extractor::new(dest)?;
     let mut entry = Entry::default();
     while archive.next_entry(&mut entry)? {
         extractor.entry(&mut archive, &mut entry)?;
@@ -74,6 +77,7 @@ pub(super) fn extract_archive(
         whiteouts: extractor.whiteouts,
         deferred: extractor.deferred,
         entries: extractor.entries,
+        files: extractor.files,
         bytes: extractor.bytes,
         dropped_xattrs: extractor.dropped_xattrs,
         end_marker: archive.end_marker(),
@@ -81,8 +85,9 @@ pub(super) fn extract_archive(
 }
 
 impl<'a> Extractor<'a> {
-    fn new(dest: BorrowedFd<'_>, limits: &'a Limits) -> Result<Self, Error> {
-        let root = prepare(dest).map_err(|errno| Error::entry("open directory", b"/", errno))?;
+    fn new(dest: &Destination<'a>) -> Result<Self, Error> {
+        let root =
+            prepare(dest.dir).map_err(|errno| Error::entry("open directory", b"/", errno))?;
         // The umask belongs to all threads until one stops sharing it. Where that is forbidden, each mode is set again.
         let exact_modes = unshare(CloneFlags::CLONE_FS).is_ok();
         if exact_modes {
@@ -94,7 +99,9 @@ impl<'a> Extractor<'a> {
         let own = (stat.st_gid == gid).then_some((uid, gid));
         let metadata = Metadata { mode: IMPLICIT_MODE, uid, gid, ..Metadata::default() };
         Ok(Self {
-            limits,
+            limits: dest.limits,
+            links: dest.donor.map(|(donor, layer)| Links::new(donor, layer)),
+            notes: dest.origins.map(|(origins, layer)| Notes::new(origins, layer)),
             tree: Tree::new(metadata),
             fds: Descriptors::new(root),
             last: None,
@@ -106,6 +113,7 @@ impl<'a> Extractor<'a> {
             own,
             exact_modes,
             entries: 0,
+            files: 0,
             bytes: 0,
             dropped_xattrs: 0,
             path: Vec::new(),
@@ -132,6 +140,7 @@ impl<'a> Extractor<'a> {
             self.tree.set_metadata(ROOT, metadata);
         }
         self.entries += 1;
+        self.files += u64::from(entry.kind == Kind::File);
         self.bytes = self.bytes.saturating_add(entry.size);
         for (what, count, maximum) in [
             ("entries", self.entries, self.limits.entries),

@@ -13,6 +13,7 @@ pub struct Layer {
     /// Hard links to files that this layer does not hold: where they belong, and the clean path that they name.
     pub(super) deferred: HashMap<(NodeId, Vec<u8>), Vec<u8>>,
     pub(super) entries: u64,
+    pub(super) files: u64,
     pub(super) bytes: u64,
     pub(super) dropped_xattrs: u64,
     pub(super) end_marker: bool,
@@ -22,6 +23,11 @@ impl Layer {
     /// How many entries the archive has, whiteouts among them.
     pub fn entries(&self) -> u64 {
         self.entries
+    }
+
+    /// How many regular files the archive has.
+    pub fn files(&self) -> u64 {
+        self.files
     }
 
     /// The sum of the sizes of all regular files, in bytes.

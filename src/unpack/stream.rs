@@ -1,5 +1,6 @@
 //! Reading ahead: decompressing, hashing and extracting at the same time, on buffers that go round.
 
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -11,12 +12,18 @@ use super::error::Error;
 use super::extract::extract_archive;
 use super::layer::Layer;
 use super::limits::Limits;
+use super::list::Origins;
+use super::share::Donor;
+use super::tar::Archive;
 use crate::oci::digest::{Algorithm, DiffId, Hasher};
 
 /// The size of a buffer, in bytes: small enough to stay in a core's cache between its writer and its readers.
 const CHUNK: usize = 256 << 10;
 /// How many buffers there are, for all stages together.
 const CHUNKS: usize = 8;
+
+/// How hard zstd tries to make a layer's headers small, which it does anyway: they are all alike.
+const HEADERS_LEVEL: i32 = -1;
 
 /// A stretch of the uncompressed layer; or how reading it failed.
 type Chunk = io::Result<Arc<Buffer>>;
@@ -34,25 +41,46 @@ impl Drop for Buffer {
     }
 }
 
-/// Reads `tar`, an uncompressed archive, to its very end, and extracts it into `dest`.
-///
-/// `dest` must be an empty directory to which nobody else has access; it becomes the root of the layer's tree. After an
-/// error it holds part of the layer and is to be removed.
+/// Where a layer goes.
+#[derive(Debug)]
+pub struct Destination<'a> {
+    /// The directory that becomes the root of the layer's tree: empty, and nobody else has access to it. After an error
+    /// it holds part of the layer and is to be removed.
+    pub dir: BorrowedFd<'a>,
+    /// How much the layer may ask for.
+    pub limits: &'a Limits,
+    /// Where to note which files this layer made, and its number; for the list of the tree.
+    pub origins: Option<(&'a Origins, u32)>,
+    /// A tree that has files of this layer, and the layer's number there; what it has is linked.
+    pub donor: Option<(&'a Donor, u32)>,
+    /// Where to keep the layer's headers, packed, for [`replay_layer`].
+    pub headers: Option<&'a File>,
+}
+
+impl<'a> Destination<'a> {
+    /// A destination where nothing is noted.
+    pub fn new(dir: BorrowedFd<'a>, limits: &'a Limits) -> Self {
+        Self { dir, limits, origins: None, donor: None, headers: None }
+    }
+}
+
+/// Reads `tar`, an uncompressed archive, to its very end, and extracts it into `dir`, as [`Destination::dir`] has it.
 ///
 /// # Errors
-/// [`Error`]; nothing in the archive makes this panic or touch anything outside `dest`.
+/// [`Error`]; nothing in the archive makes this panic or touch anything outside `dir`.
 pub fn extract(
     tar: impl Read + Send,
-    dest: BorrowedFd<'_>,
+    dir: BorrowedFd<'_>,
     limits: &Limits,
 ) -> Result<Layer, Error> {
+    let dest = Destination::new(dir, limits);
     thread::scope(|scope| {
         let reader = BufReader::with_capacity(CHUNK, tar);
-        join(spawn(scope, || extract_archive(reader, dest, limits))?)
+        join(spawn(scope, || extract_archive(Archive::new(reader, limits), &dest))?)
     })
 }
 
-/// Decompresses a layer, extracts it into `dest` as [`extract`] does, and computes its DiffID.
+/// Decompresses a layer, extracts it as [`extract`] does, and computes its DiffID.
 ///
 /// The stream is read to its very end before the DiffID is judged. Without a `diff_id` to compare with, an archive that
 /// lacks the end-of-archive marker is an error, because it may have been cut off.
@@ -63,8 +91,7 @@ pub fn unpack_layer(
     compressed: impl Read + Send,
     compression: Compression,
     diff_id: Option<&DiffId>,
-    dest: BorrowedFd<'_>,
-    limits: &Limits,
+    dest: &Destination<'_>,
 ) -> Result<(Layer, DiffId), Error> {
     let algorithm = diff_id.map_or(Algorithm::Sha256, |diff_id| diff_id.digest().algorithm());
     let reader = match diff_id {
@@ -78,7 +105,7 @@ pub fn unpack_layer(
         let hashing = spawn(scope, move || hash(algorithm, &hasher_input))?;
         let extracting = spawn(scope, move || {
             let chunks = ChunkReader { input: extractor_input, chunk: None, position: 0 };
-            extract_archive(chunks, dest, limits)
+            extract_with_headers(chunks, dest)
         })?;
         decompress(reader, &to_hasher, &to_extractor);
         drop((to_hasher, to_extractor));
@@ -96,6 +123,32 @@ pub fn unpack_layer(
         _ => {}
     }
     Ok((layer, actual))
+}
+
+/// Extracts a layer whose files are all in another tree, from the headers that were kept when that was made.
+///
+/// Which layer it is, the caller must know: there is no archive here that a DiffID could be computed from.
+///
+/// # Errors
+/// [`Error`], also if the donor lacks a file; then the layer is to be unpacked from its blob.
+pub fn replay_layer(headers: impl Read + Send, dest: &Destination<'_>) -> Result<Layer, Error> {
+    let headers = decoder(Compression::Zstd, headers).map_err(Error::Read)?;
+    thread::scope(|scope| {
+        let reader = BufReader::with_capacity(CHUNK, headers);
+        join(spawn(scope, || extract_archive(Archive::hollow(reader, dest.limits), dest))?)
+    })
+}
+
+/// Extracts, and keeps a copy of the headers if it is wanted.
+fn extract_with_headers(reader: ChunkReader, dest: &Destination<'_>) -> Result<Layer, Error> {
+    let archive = Archive::new(reader, dest.limits);
+    let Some(headers) = dest.headers else { return extract_archive(archive, dest) };
+    let mut encoder =
+        zstd::stream::write::Encoder::new(headers, HEADERS_LEVEL).map_err(Error::Headers)?;
+    encoder.include_checksum(true).map_err(Error::Headers)?;
+    let layer = extract_archive(archive.with_headers(Some(&mut encoder)), dest)?;
+    encoder.finish().map_err(Error::Headers)?;
+    Ok(layer)
 }
 
 fn spawn<'scope, T: Send + 'scope>(

@@ -21,5 +21,7 @@ mod rootless;
 mod run;
 mod save;
 mod secure_registry;
+mod sharing;
 mod signals;
 mod terminal;
+mod tree_lists;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use flate2::Compression as Level;
 use flate2::write::GzEncoder;
-use mydocker::unpack::{Compression, Error, Limits, extract, unpack_layer};
+use mydocker::unpack::{Compression, Destination, Error, Limits, extract, unpack_layer};
 
 use crate::archive::{Header, Tar, record};
 use crate::support::{Scratch, chain, unpack};
@@ -104,7 +104,12 @@ fn bombs_end_at_the_limits() {
     for compressed in [bomb(&file, 64 << 20), bomb(&Tar::new().end(), 64 << 20)] {
         let scratch = Scratch::new();
         let dest = File::open(scratch.dir("d")).unwrap();
-        let result = unpack_layer(&compressed[..], Compression::Gzip, None, dest.as_fd(), &limits);
+        let result = unpack_layer(
+            &compressed[..],
+            Compression::Gzip,
+            None,
+            &Destination::new(dest.as_fd(), &limits),
+        );
         assert!(matches!(result, Err(Error::Limit { what: "bytes", .. })));
     }
 }
@@ -117,7 +122,12 @@ fn many_empty_gzip_members() {
     let scratch = Scratch::new();
     let dest = File::open(scratch.dir("d")).unwrap();
     let limits = Limits::default();
-    let result = unpack_layer(&compressed[..], Compression::Gzip, None, dest.as_fd(), &limits);
+    let result = unpack_layer(
+        &compressed[..],
+        Compression::Gzip,
+        None,
+        &Destination::new(dest.as_fd(), &limits),
+    );
     assert_eq!(result.unwrap().0.entries(), 1);
 }
 

@@ -126,6 +126,25 @@ const NAMES: [&str; 12] =
 const TARGETS: [&str; 12] =
     ["a", "b", "/", "..", "/a", "/b/c", "../b", "c/a", "a/../b", "../../..", ".", "/c"];
 
+/// A layer with everything in it that a layer of a stack can have.
+pub(crate) fn random_layer(seed: u64) -> Vec<u8> {
+    let mut random = Random(seed);
+    let mut tar = Tar::new();
+    for i in 0..random.below(14) + 2 {
+        let name = random.pick(&NAMES);
+        let (dir, base) = name.rsplit_once('/').unwrap_or(("", name));
+        tar = match random.below(9) {
+            0..=3 => tar.file(name, format!("{seed} {i}").as_bytes()),
+            4 => tar.dir(name),
+            5 => tar.symlink(name, random.pick(&TARGETS)),
+            6 => tar.hardlink(name, random.pick(&NAMES)),
+            7 => tar.file(&format!("{dir}/.wh.{base}"), b""),
+            _ => tar.file(&format!("{dir}/.wh..wh..opq"), b""),
+        };
+    }
+    tar.end()
+}
+
 #[test]
 fn one_layer_is_what_the_model_says() {
     let canary = Canary::new();

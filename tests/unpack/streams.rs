@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 
 use mydocker::oci::digest::{DiffId, Digest};
-use mydocker::unpack::{Compression, Error, Layer, Limits, decoder, unpack_layer};
+use mydocker::unpack::{Compression, Destination, Error, Layer, Limits, decoder, unpack_layer};
 
 use crate::archive::Tar;
 use crate::support::{Scratch, chain, have, picture};
@@ -35,7 +35,7 @@ fn unpacked(
 ) -> Result<(Layer, DiffId), Error> {
     let scratch = Scratch::new();
     let dest = File::open(scratch.dir("d")).unwrap();
-    unpack_layer(data, compression, diff_id, dest.as_fd(), &Limits::default())
+    unpack_layer(data, compression, diff_id, &Destination::new(dest.as_fd(), &Limits::default()))
 }
 
 /// Something that compresses, but not to nothing.
@@ -215,7 +215,12 @@ fn a_reader_that_fails_is_heard() {
     }
     let scratch = Scratch::new();
     let dest = File::open(scratch.dir("d")).unwrap();
-    let result = unpack_layer(Broken(0), Compression::None, None, dest.as_fd(), &Limits::default());
+    let result = unpack_layer(
+        Broken(0),
+        Compression::None,
+        None,
+        &Destination::new(dest.as_fd(), &Limits::default()),
+    );
     assert_eq!(chain(&result.err().unwrap()), "read layer: the line is dead");
     assert_eq!(picture(&scratch.path("d")).len(), 1);
 }

@@ -11,7 +11,7 @@ mod header;
 mod pax;
 mod sparse;
 
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Write};
 
 use self::header::{BLOCK, Header, Problem, text};
 use self::pax::Records;
@@ -71,6 +71,10 @@ impl Pending {
 pub(crate) struct Archive<'a, R> {
     reader: R,
     limits: &'a Limits,
+    /// Gets a copy of everything but the files' contents.
+    headers: Option<&'a mut dyn Write>,
+    /// Whether the archive is such a copy.
+    hollow: bool,
     /// Bytes taken from the reader.
     offset: u64,
     /// Where the present header begins.
@@ -88,14 +92,27 @@ impl<'a, R: BufRead> Archive<'a, R> {
     pub(crate) fn new(reader: R, limits: &'a Limits) -> Self {
         let global = Records::default();
         let (offset, at, remaining, padding) = (0, 0, 0, 0);
-        Self { reader, limits, offset, at, remaining, padding, global, end_marker: false }
+        let (headers, hollow, end_marker) = (None, false, false);
+        Self { reader, limits, headers, hollow, offset, at, remaining, padding, global, end_marker }
+    }
+
+    /// Reads an archive without contents, as another one has written it to its `headers`.
+    pub(crate) fn hollow(reader: R, limits: &'a Limits) -> Self {
+        Self { hollow: true, ..Self::new(reader, limits) }
+    }
+
+    /// Writes a copy of everything but contents to `headers`.
+    pub(crate) fn with_headers(self, headers: Option<&'a mut dyn Write>) -> Self {
+        Self { headers, ..self }
     }
 
     /// Goes to the next entry, past what is left of the present one; `false` at the archive's end, when the stream has
     /// been read to its own end.
     pub(crate) fn next_entry(&mut self, entry: &mut Entry) -> Result<bool, Error> {
-        self.skip(self.remaining)?;
-        self.skip(self.padding)?;
+        if !self.hollow {
+            self.skip(self.remaining)?;
+            self.skip(self.padding)?;
+        }
         (self.remaining, self.padding) = (0, 0);
         let mut pending = Pending::default();
         loop {
@@ -124,6 +141,9 @@ impl<'a, R: BufRead> Archive<'a, R> {
     pub(crate) fn data(&mut self) -> Result<&[u8], Error> {
         if self.remaining == 0 {
             return Ok(&[]);
+        }
+        if self.hollow {
+            return Err(self.malformed("contents are elsewhere"));
         }
         let most = usize::try_from(self.remaining).unwrap_or(usize::MAX);
         let at = self.at;
@@ -196,7 +216,13 @@ impl<'a, R: BufRead> Archive<'a, R> {
             filled += count;
         }
         self.count(BLOCK as u64)?;
+        self.copy(&block)?;
         Ok(Some(block))
+    }
+
+    fn copy(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let Some(headers) = &mut self.headers else { return Ok(()) };
+        headers.write_all(bytes).map_err(Error::Headers)
     }
 
     fn skip(&mut self, mut count: u64) -> Result<(), Error> {
@@ -246,14 +272,20 @@ impl<'a, R: BufRead> Archive<'a, R> {
             return Err(Error::Limit { what: "bytes in an extension header", maximum });
         }
         let mut data = Vec::new();
-        self.remaining = size;
-        while self.remaining > 0 {
-            let piece = self.data()?;
-            data.extend_from_slice(piece);
-            let count = piece.len();
-            self.consume(count);
+        let mut rest = size + padding(size);
+        while rest > 0 {
+            let piece = fill_buf(&mut self.reader)?;
+            let count = piece.len().min(usize::try_from(rest).unwrap_or(usize::MAX));
+            data.extend_from_slice(&piece[..count]);
+            if count == 0 {
+                return Err(self.malformed("archive ends inside an entry"));
+            }
+            self.reader.consume(count);
+            self.count(count as u64)?;
+            rest -= count as u64;
         }
-        self.skip(padding(size))?;
+        self.copy(&data)?;
+        data.truncate(usize::try_from(size).unwrap_or(usize::MAX));
         Ok(data)
     }
 
