@@ -3,7 +3,9 @@
 //! One verb a file. What a verb does is done by [`crate::image`] and [`crate::container`]; here are its options, its
 //! output and its exit code. Standard output is data; everything else goes to standard error.
 
+mod bundle;
 mod commit;
+mod df;
 mod diff;
 mod export;
 mod failure;
@@ -13,12 +15,14 @@ mod images;
 mod import;
 mod info;
 mod inspect;
+mod inventory;
 mod load;
 mod logger;
 mod map_ids;
 mod oci;
 mod output;
 mod progress;
+mod prune;
 mod ps;
 mod pull;
 mod rm;
@@ -85,6 +89,10 @@ enum Verb {
     Diff(diff::Args),
     Export(export::Args),
     Commit(commit::Args),
+    Df(df::Args),
+    Prune(prune::Args),
+    Bundle(bundle::Args),
+    Inventory(inventory::Args),
     Version(version::Args),
     Info(info::Args),
     #[command(name = rootless::MAP_IDS_VERB, hide = true)]
@@ -120,6 +128,8 @@ impl Verb {
                 | Self::Diff(_)
                 | Self::Export(_)
                 | Self::Commit(_)
+                | Self::Df(_)
+                | Self::Prune(_)
         )
     }
 }
@@ -156,6 +166,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Diff(args) => diff::run(&global, &args),
         Verb::Export(args) => export::run(&global, args),
         Verb::Commit(args) => commit::run(&global, args),
+        Verb::Df(args) => df::run(&global, &args),
+        Verb::Prune(args) => prune::run(&global, &args),
+        Verb::Bundle(args) => bundle::run(&global, args),
+        Verb::Inventory(args) => inventory::run(&global, args),
         Verb::Version(args) => version::run(&args),
         Verb::Info(args) => info::run(&global, &args),
         Verb::MapIds(args) => map_ids::run(&args),

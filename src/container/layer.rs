@@ -76,7 +76,7 @@ pub fn open_layer(containers: &Containers, text: &str, hold: Hold) -> Result<Lay
     Ok(Layer { record, image, upper, mount_points, spec, _frozen: frozen })
 }
 
-fn read_spec(path: &Path) -> Result<Spec, Error> {
+pub(super) fn read_spec(path: &Path) -> Result<Spec, Error> {
     use std::io::Read as _;
     let failed = |source| Error::Io { verb: "read", path: path.to_owned(), source };
     let mut bytes = Vec::new();

@@ -12,6 +12,7 @@ mod record;
 mod run;
 mod spec;
 mod streams;
+mod usage;
 mod user;
 
 use std::time::{Duration, Instant};
@@ -25,6 +26,7 @@ pub use options::{MIN_MEMORY, Network, RootSource, RunOptions, UserNamespace, Vo
 pub use record::{Containers, Finished, Record, Running, Status, now};
 pub use run::run;
 pub use streams::Relay;
+pub use usage::VolumeUsage;
 
 /// How long a killed container may take to be gone.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);

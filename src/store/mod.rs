@@ -17,6 +17,8 @@
 //!
 //! The lock is a `flock(2)` of the store's own folder: it dies with its owner, and nothing slow happens under it.
 
+mod accounts;
+mod collect;
 mod error;
 mod index;
 mod staging;
@@ -32,8 +34,9 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::{Digest, ImageId, VerifyReader};
 
+pub use accounts::{Accounts, Holder};
 pub use error::Error;
-pub use index::{ANNOTATION_PULLED, ANNOTATION_SIZE, ANNOTATION_SOURCE};
+pub use index::{ANNOTATION_PULLED, ANNOTATION_SIZE, ANNOTATION_SOURCE, Removed};
 pub use staging::{Publication, Staging};
 
 use error::At as _;

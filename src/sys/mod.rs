@@ -5,6 +5,7 @@
 pub mod bpf;
 pub mod caps;
 pub mod clone;
+pub mod disk_usage;
 pub mod fs;
 pub mod mount;
 pub mod net;

@@ -6,8 +6,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bundle;
 mod commit;
 mod crash;
+mod disk_usage;
 mod errors;
 mod history;
 mod images;

@@ -130,6 +130,12 @@ impl Tree {
         self
     }
 
+    /// The tree without some directories themselves; what is in them stays.
+    pub fn without_folders(mut self, folders: &[&str]) -> Self {
+        self.0.retain(|name, _| !folders.contains(&name.as_str()));
+        self
+    }
+
     /// Asserts that `other` is the same, and says how it is not.
     #[track_caller]
     pub fn assert_same(&self, other: &Self) {
