@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
 use serde_json::Value;
 
@@ -216,10 +215,9 @@ fn a_store_with_hard_links_is_counted_by_inodes() {
     require!(Root);
     let env = shared();
     // Files of one layer that both trees have are the same files.
-    let (one, two) = (env.rootfs("busybox"), env.rootfs("upper"));
-    let inode = |root: &Path| fs::metadata(root.join("bin/busybox")).unwrap().ino();
-    assert_eq!(inode(&one), inode(&two));
+    let inode = |name: &str| fs::metadata(env.rootfs(name).join("bin/busybox")).unwrap().ino();
+    assert!([inode("busybox"), inode("other")].contains(&inode("upper")));
     let shared = bytes(&usage(&env, "upper")["SharedSize"]);
-    let size = fs::metadata(one.join("bin/busybox")).unwrap().len();
+    let size = fs::metadata(env.rootfs("upper").join("bin/busybox")).unwrap().len();
     assert!(shared > 1.5 * size as f64, "{shared}");
 }
