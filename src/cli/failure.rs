@@ -115,6 +115,8 @@ impl Advice for runtime::rootless::Error {
 
 impl Advice for oci::platform::PlatformError {}
 
+impl Advice for image::InstructionError {}
+
 impl<T, E: Advice> While<T> for Result<T, E> {
     fn doing(self, what: &str) -> Result<T, Failure> {
         self.map_err(|error| Failure {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::failure::While as _;
 use super::progress::Progress;
 use super::{Global, Outcome, output};
-use crate::image::{self, Input};
+use crate::image::{self, ImportOptions, Input};
 use crate::oci::reference::Reference;
 
 /// Make an image from a file or folder, without a registry
@@ -14,6 +14,9 @@ use crate::oci::reference::Reference;
 /// layout, or a folder with a root filesystem; archives also packed with gzip, zstd, xz or bzip2.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    /// Take names that the archive brings away from other images
+    #[arg(short, long)]
+    force: bool,
     /// What to call the image [default: the name in the archive, or the file's own]
     #[arg(long)]
     name: Option<String>,
@@ -28,6 +31,7 @@ pub(super) struct Args {
 pub(super) fn run(global: &Global, args: Args) -> Outcome {
     let what = format!("import {}", args.input.display());
     let name: Option<Reference> = args.name.map(|name| name.parse()).transpose().doing(&what)?;
+    let options = ImportOptions { name, take_names: args.force, images_only: false };
     let input = match args.input {
         path if path.as_os_str() == "-" => Input::Stdin,
         path if path.is_dir() => Input::Folder(path),
@@ -35,9 +39,10 @@ pub(super) fn run(global: &Global, args: Args) -> Outcome {
     };
     let store = global.store().doing(&what)?;
     let progress = Progress::new(args.quiet);
-    let imported = image::import(&store, &input, name.as_ref(), &progress).doing(&what)?;
+    let imported = image::import(&store, &input, &options, &progress).doing(&what)?;
     for (name, id) in imported {
-        progress.say(&format!("Imported {} ({})", name.familiar(), id.digest().short()));
+        let name = name.map_or_else(|| "<none>".to_owned(), |name| name.familiar());
+        progress.say(&format!("Imported {name} ({})", id.digest().short()));
         output::data(&format!("{id}\n"));
     }
     Ok(0)

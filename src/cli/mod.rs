@@ -3,11 +3,20 @@
 //! One verb a file. What a verb does is done by [`crate::image`] and [`crate::container`]; here are its options, its
 //! output and its exit code. Standard output is data; everything else goes to standard error.
 
+mod bundle;
+mod commit;
+mod df;
+mod diff;
+mod export;
 mod failure;
+mod history;
+mod hold;
 mod images;
 mod import;
 mod info;
 mod inspect;
+mod inventory;
+mod load;
 mod logger;
 mod login;
 mod logout;
@@ -17,6 +26,7 @@ mod oci;
 mod output;
 mod progress;
 mod prompt;
+mod prune;
 mod ps;
 mod pull;
 mod push;
@@ -24,6 +34,7 @@ mod remote;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod search;
 mod tag;
 mod tags;
@@ -83,14 +94,26 @@ enum Verb {
     Run(Box<run::Args>),
     Images(images::Args),
     Inspect(inspect::Args),
+    History(history::Args),
+    Save(save::Args),
+    Load(load::Args),
     Rmi(rmi::Args),
     Tag(tag::Args),
     Ps(ps::Args),
     Rm(rm::Args),
+    Diff(diff::Args),
+    Export(export::Args),
+    Commit(commit::Args),
+    Df(df::Args),
+    Prune(prune::Args),
+    Bundle(bundle::Args),
+    Inventory(inventory::Args),
     Version(version::Args),
     Info(info::Args),
     #[command(name = rootless::MAP_IDS_VERB, hide = true)]
     MapIds(map_ids::Args),
+    #[command(name = crate::container::HOLD_VERB, hide = true)]
+    Hold(hold::Args),
     #[command(hide = true)]
     Oci(oci::OciArgs),
 }
@@ -113,9 +136,15 @@ impl Verb {
             self,
             Self::Pull(_)
                 | Self::Import(_)
+                | Self::Load(_)
                 | Self::Run(_)
                 | Self::Rmi(_)
                 | Self::Rm(_)
+                | Self::Diff(_)
+                | Self::Export(_)
+                | Self::Commit(_)
+                | Self::Df(_)
+                | Self::Prune(_)
                 | Self::Tag(_)
         )
     }
@@ -149,13 +178,24 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Run(args) => run::run(&global, *args),
         Verb::Images(args) => images::run(&global, &args),
         Verb::Inspect(args) => inspect::run(&global, &args),
+        Verb::History(args) => history::run(&global, &args),
+        Verb::Save(args) => save::run(&global, args),
+        Verb::Load(args) => load::run(&global, args),
         Verb::Rmi(args) => rmi::run(&global, &args),
         Verb::Tag(args) => tag::run(&global, &args),
         Verb::Ps(args) => ps::run(&global, &args),
         Verb::Rm(args) => rm::run(&global, &args),
+        Verb::Diff(args) => diff::run(&global, &args),
+        Verb::Export(args) => export::run(&global, args),
+        Verb::Commit(args) => commit::run(&global, args),
+        Verb::Df(args) => df::run(&global, &args),
+        Verb::Prune(args) => prune::run(&global, &args),
+        Verb::Bundle(args) => bundle::run(&global, args),
+        Verb::Inventory(args) => inventory::run(&global, args),
         Verb::Version(args) => version::run(&args),
         Verb::Info(args) => info::run(&global, &args),
         Verb::MapIds(args) => map_ids::run(&args),
+        Verb::Hold(args) => hold::run(&global, &args),
         Verb::Oci(args) => Ok(oci::main(&args)),
     };
     match done {

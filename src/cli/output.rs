@@ -77,6 +77,18 @@ pub(super) fn json_document(value: &Value) {
     data(&format!("{value:#}\n"));
 }
 
+/// A path from a container or an image, without anything that would steer a terminal.
+pub(super) fn path(path: &[u8]) -> String {
+    let mut shown = String::new();
+    for chunk in path.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
+        }
+        shown.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    shown
+}
+
 /// Bytes in docker's form: three digits and a decimal unit.
 pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];

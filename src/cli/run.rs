@@ -217,8 +217,17 @@ fn parse_cpus(text: &str) -> Result<f64, String> {
     Err("expected at least 0.01".to_owned())
 }
 
-/// Bytes with docker's units, which are powers of 1024.
+/// Memory with docker's units.
 fn parse_bytes(text: &str) -> Result<u64, String> {
+    let bytes = parse_size(text)?;
+    if bytes < container::MIN_MEMORY {
+        return Err("expected at least 6m, docker's minimum".to_owned());
+    }
+    Ok(bytes)
+}
+
+/// Bytes with docker's units, which are powers of 1024.
+pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     let wrong = || format!("`{text}`: expected a number with b, k, m or g behind it, as in 512m");
     let lower = text.to_ascii_lowercase();
     let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -231,11 +240,7 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
         _ => return Err(wrong()),
     };
     let amount: u64 = digits.parse().map_err(|_| wrong())?;
-    let bytes = amount.checked_mul(factor).ok_or_else(wrong)?;
-    if bytes < container::MIN_MEMORY {
-        return Err("expected at least 6m, docker's minimum".to_owned());
-    }
-    Ok(bytes)
+    amount.checked_mul(factor).ok_or_else(wrong)
 }
 
 fn parse<T: FromStr<Err = container::Error>>(text: &str) -> Result<T, String> {

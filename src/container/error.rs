@@ -24,6 +24,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// Its processes cannot be stopped for a while.
+    #[error("container {0} is running, and cannot be frozen")]
+    CannotFreeze(String),
     /// Neither the image nor the user says what to run.
     #[error("no command: the image has neither entry point nor command")]
     NoCommand,
@@ -35,6 +38,9 @@ pub enum Error {
         /// The container that has it.
         id: String,
     },
+    /// It was started with `--rootfs`.
+    #[error("container {0} runs in a folder of the host, and has no layer of its own")]
+    NoLayer(String),
     /// No such container.
     #[error("no such container: {0}")]
     NoSuchContainer(String),
@@ -115,6 +121,11 @@ impl Error {
             )),
             Self::NoSuchContainer(_) => Some("`mydocker ps -a` lists them".to_owned()),
             Self::Running(id) => Some(format!("`mydocker rm -f {id}` kills and removes it")),
+            Self::CannotFreeze(_) => Some(
+                "it has no control group of its own; wait for its end, or `commit --pause=false`"
+                    .to_owned(),
+            ),
+            Self::NoLayer(_) => Some("what it wrote is in that folder itself".to_owned()),
             Self::NoCommand => Some("give one behind the image".to_owned()),
             Self::Runtime(error) => error.hint(),
             _ => None,

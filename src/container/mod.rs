@@ -3,24 +3,30 @@
 mod attach;
 mod error;
 mod files;
+mod freeze;
 mod ids;
+mod layer;
 mod names;
 mod options;
 mod record;
 mod run;
 mod spec;
 mod streams;
+mod usage;
 mod user;
 
 use std::time::{Duration, Instant};
 
 pub use attach::{Signals, attach};
 pub use error::Error;
+pub use freeze::{HOLD_VERB, hold};
 pub use ids::IdRange;
+pub use layer::{Hold, Layer, Started, open_layer};
 pub use options::{MIN_MEMORY, Network, RootSource, RunOptions, UserNamespace, Volume};
 pub use record::{Containers, Finished, Record, Running, Status, now};
 pub use run::run;
 pub use streams::Relay;
+pub use usage::VolumeUsage;
 
 /// How long a killed container may take to be gone.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);

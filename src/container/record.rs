@@ -111,6 +111,11 @@ impl Containers {
         &self.run
     }
 
+    /// The store that the containers belong to.
+    pub fn root(&self) -> &Path {
+        self.folder.parent().unwrap_or(&self.folder)
+    }
+
     /// The folder of one container.
     pub fn folder(&self, id: &str) -> PathBuf {
         self.folder.join(id)

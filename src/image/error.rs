@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::oci::digest::{DiffId, Digest, Mismatch};
+use crate::oci::digest::{DiffId, Digest, DigestError, Mismatch};
 use crate::oci::manifest::{DocumentError, Index};
 use crate::oci::platform::Platform;
 use crate::oci::reference::ReferenceError;
@@ -27,6 +27,13 @@ pub enum Error {
         #[source]
         source: Mismatch,
     },
+    /// What a container changed could not be read.
+    #[error("read the container's changes")]
+    Compare {
+        /// Why.
+        #[source]
+        source: unpack::Error,
+    },
     /// The image configuration cannot be understood.
     #[error("malformed image configuration `{digest}`")]
     Config {
@@ -43,6 +50,15 @@ pub enum Error {
         diff_ids: usize,
         /// Layers according to the manifest.
         layers: usize,
+    },
+    /// A blob in the store is no longer what its digest says.
+    #[error("blob `{digest}` is damaged")]
+    Damaged {
+        /// The digest that it should have.
+        digest: Digest,
+        /// What is wrong.
+        #[source]
+        source: Mismatch,
     },
     /// A layer unpacks to something else than its image says.
     #[error("layer `{layer}`: DiffID mismatch: expected {expected}, got {actual}")]
@@ -74,6 +90,15 @@ pub enum Error {
         /// The number of images in it.
         found: usize,
     },
+    /// A list of digests cannot be understood.
+    #[error("malformed inventory `{path}`")]
+    Inventory {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: DigestError,
+    },
     /// A containers stands on the image.
     #[error("image is in use by container {0}")]
     InUse(String),
@@ -100,6 +125,14 @@ pub enum Error {
     /// A layer has a type that cannot be unpacked.
     #[error("unsupported layer media type `{0}`")]
     LayerType(String),
+    /// An archive leaves out layers that the store does not have.
+    #[error("`{path}` leaves out layers that are not in this store: {layers}")]
+    Missing {
+        /// What was imported.
+        path: String,
+        /// Their digests.
+        layers: String,
+    },
     /// The list of a tree could not be read or written.
     #[error(transparent)]
     List(#[from] unpack::list::ListError),
@@ -173,9 +206,20 @@ impl Error {
             Self::NoSuchPlatform { .. } => {
                 Some("choose one of these with --platform OS/ARCH[/VARIANT]".to_owned())
             }
-            Self::Nameless | Self::ImageCount { .. } | Self::NameTaken(_) => {
+            Self::Nameless | Self::ImageCount { .. } => {
                 Some("say what to call it with --name NAME".to_owned())
             }
+            Self::NameTaken(_) => Some(
+                "`import --name NAME` gives it another name; --force takes the name away"
+                    .to_owned(),
+            ),
+            Self::Damaged { .. } => {
+                Some("`mydocker verify` shows what else is, `mydocker repair` mends it".to_owned())
+            }
+            Self::Missing { .. } => Some(
+                "make the bundle once more, with what `mydocker inventory` says on this machine"
+                    .to_owned(),
+            ),
             Self::InUse(id) => Some(format!("remove the container first: mydocker rm {id}")),
             Self::Store(error) if error.errno() == Some(libc::EACCES) => {
                 Some("run it as root, or give another store with --root DIR".to_owned())

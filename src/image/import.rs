@@ -10,6 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use serde::Deserialize;
 
@@ -29,7 +30,7 @@ use crate::sys::fs::open_beneath;
 use crate::unpack::{self, Compression, Limits};
 
 /// The name under which docker and containerd leave the full reference in an image layout.
-const ANNOTATION_CONTAINERD_NAME: &str = "io.containerd.image.name";
+pub(super) const ANNOTATION_CONTAINERD_NAME: &str = "io.containerd.image.name";
 
 /// What is imported.
 #[derive(Debug)]
@@ -63,20 +64,34 @@ impl Input {
     }
 }
 
+/// How an import treats names.
+#[derive(Clone, Debug, Default)]
+pub struct ImportOptions {
+    /// What to call the image, whatever the input calls it.
+    pub name: Option<Reference>,
+    /// Whether names that the input brings are taken from other images that have them.
+    pub take_names: bool,
+    /// Whether only archives and layouts of images are taken, whose images stay without a name if they bring none.
+    pub images_only: bool,
+}
+
 /// Imports `input` and says which names it gave to which images.
 pub fn import(
     store: &Store,
     input: &Input,
-    name: Option<&Reference>,
+    options: &ImportOptions,
     observer: &dyn Observer,
-) -> Result<Vec<(Reference, ImageId)>, Error> {
+) -> Result<Vec<Imported>, Error> {
     let staging = store.stage()?;
-    let import = Import { store, staging: &staging, input, name, observer };
+    let name = options.name.as_ref();
+    let import = Import { store, staging: &staging, input, name, options, observer };
     match input {
         Input::Folder(path) => {
             let folder = open_folder(path)?;
             if fs::symlink_metadata(path.join("oci-layout")).is_ok() {
                 import.layout(&folder)
+            } else if options.images_only {
+                Err(import.not_an_image("it has no `oci-layout`"))
             } else {
                 import.root_folder(path, &folder)
             }
@@ -85,11 +100,15 @@ pub fn import(
     }
 }
 
+/// An image that an import brought, and the name that it gave to it.
+pub type Imported = (Option<Reference>, ImageId);
+
 struct Import<'a> {
     store: &'a Store,
     staging: &'a Staging,
     input: &'a Input,
     name: Option<&'a Reference>,
+    options: &'a ImportOptions,
     observer: &'a dyn Observer,
 }
 
@@ -100,10 +119,13 @@ enum Kind {
 }
 
 impl Import<'_> {
-    fn archive(&self) -> Result<Vec<(Reference, ImageId)>, Error> {
+    fn archive(&self) -> Result<Vec<Imported>, Error> {
         let mut file = self.spooled()?;
         let compression = self.sniff(&mut file)?;
         match self.kind(&mut file, compression)? {
+            Kind::RootFilesystem if self.options.images_only => {
+                Err(self.not_an_image("it has neither `manifest.json` nor `index.json`"))
+            }
             Kind::RootFilesystem => self.root_archive(file, compression),
             Kind::Images => {
                 let folder = self.staging.create_folder("archive")?;
@@ -175,7 +197,7 @@ impl Import<'_> {
         &self,
         mut file: File,
         compression: Compression,
-    ) -> Result<Vec<(Reference, ImageId)>, Error> {
+    ) -> Result<Vec<Imported>, Error> {
         let kind = match compression {
             Compression::Gzip => OCI_LAYER_GZIP,
             Compression::Zstd => OCI_LAYER_ZSTD,
@@ -203,11 +225,7 @@ impl Import<'_> {
         self.single_layer(layer, diff_id)
     }
 
-    fn root_folder(
-        &self,
-        path: &Path,
-        folder: &OwnedFd,
-    ) -> Result<Vec<(Reference, ImageId)>, Error> {
+    fn root_folder(&self, path: &Path, folder: &OwnedFd) -> Result<Vec<Imported>, Error> {
         let mut out = self.staging.create_file("packed")?;
         unpack::pack(folder.as_fd(), &mut io::BufWriter::with_capacity(1 << 20, &mut out))
             .map_err(|source| Error::Pack { path: path.to_owned(), source })?;
@@ -218,11 +236,7 @@ impl Import<'_> {
     }
 
     /// An image of one layer, for this machine, that starts a shell: all that a root filesystem says of itself.
-    fn single_layer(
-        &self,
-        layer: Descriptor,
-        diff_id: DiffId,
-    ) -> Result<Vec<(Reference, ImageId)>, Error> {
+    fn single_layer(&self, layer: Descriptor, diff_id: DiffId) -> Result<Vec<Imported>, Error> {
         let name = match self.name {
             Some(name) => name.clone(),
             None => self.input.stem().ok_or(Error::Nameless)?.parse()?,
@@ -245,28 +259,31 @@ impl Import<'_> {
             config: Descriptor::of(OCI_CONFIG, &config_bytes),
             layers: vec![layer],
         };
-        self.finish(name, &manifest, &to_json(&manifest)?, OCI_MANIFEST, &config_bytes, false)
+        let bytes = to_json(&manifest)?;
+        self.finish(Some(name), &manifest, &bytes, OCI_MANIFEST, &config_bytes, false)
     }
 
     /// Every image that the layout in `folder` names.
-    fn layout(&self, folder: &OwnedFd) -> Result<Vec<(Reference, ImageId)>, Error> {
+    fn layout(&self, folder: &OwnedFd) -> Result<Vec<Imported>, Error> {
         let bytes = self.read_small(folder, "index.json", MAX_MANIFEST)?;
         let index: Index = serde_json::from_slice(&bytes)
             .map_err(|e| Error::document(&Digest::sha256(&bytes), e.into()))?;
         let entries: Vec<&Descriptor> = index.manifests.iter().collect();
         let named: Vec<&Descriptor> =
             entries.iter().copied().filter(|entry| layout_name(entry).is_some()).collect();
-        let chosen = if self.name.is_some() || named.is_empty() { entries } else { named };
+        let all = self.name.is_some() || named.is_empty() || self.options.images_only;
+        let chosen = if all { entries } else { named };
         self.check_count(chosen.len())?;
         let mut done = Vec::new();
         for entry in chosen {
             let (descriptor, manifest, bytes) = self.layout_manifest(folder, entry)?;
             let name = match (self.name, layout_name(entry)) {
-                (Some(name), _) => name.clone(),
-                (None, Some(name)) => self.own_name(&name, &manifest)?,
-                (None, None) => self.input.stem().ok_or(Error::Nameless)?.parse()?,
+                (Some(name), _) => Some(name.clone()),
+                (None, Some(name)) => Some(self.own_name(&name, &manifest)?),
+                (None, None) => self.made_up_name()?,
             };
             let config_bytes = self.layout_blob(folder, &manifest.config, MAX_CONFIG)?;
+            self.check_all_there(folder, &manifest)?;
             for layer in &manifest.layers {
                 self.take_blob(folder, layer)?;
             }
@@ -305,11 +322,7 @@ impl Import<'_> {
     }
 
     /// Every image of an archive as `docker save` writes it, whose `manifest.json` is `manifest`.
-    fn docker_archive(
-        &self,
-        folder: &OwnedFd,
-        manifest: File,
-    ) -> Result<Vec<(Reference, ImageId)>, Error> {
+    fn docker_archive(&self, folder: &OwnedFd, manifest: File) -> Result<Vec<Imported>, Error> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
         struct Saved {
@@ -339,11 +352,11 @@ impl Import<'_> {
             };
             let tags = image.repo_tags.as_deref().unwrap_or_default();
             let names = match (self.name, tags) {
-                (Some(name), _) => vec![name.clone()],
-                (None, []) => vec![self.input.stem().ok_or(Error::Nameless)?.parse()?],
+                (Some(name), _) => vec![Some(name.clone())],
+                (None, []) => vec![self.made_up_name()?],
                 (None, tags) => tags
                     .iter()
-                    .map(|tag| self.own_name(tag, &manifest))
+                    .map(|tag| self.own_name(tag, &manifest).map(Some))
                     .collect::<Result<_, _>>()?,
             };
             let bytes = to_json(&manifest)?;
@@ -375,13 +388,13 @@ impl Import<'_> {
     /// Builds the tree of an image whose layers are staged or stored, and publishes it as `name`.
     fn finish(
         &self,
-        name: Reference,
+        name: Option<Reference>,
         manifest: &Manifest,
         manifest_bytes: &[u8],
         manifest_type: &str,
         config_bytes: &[u8],
         vouched: bool,
-    ) -> Result<Vec<(Reference, ImageId)>, Error> {
+    ) -> Result<Vec<Imported>, Error> {
         layers::check_types(&manifest.layers)?;
         let config = pull::parse_config(manifest, config_bytes)?;
         let id = ImageId::new(manifest.config.digest.clone());
@@ -407,10 +420,8 @@ impl Import<'_> {
         image.annotations.insert(ANNOTATION_SIZE.to_owned(), built.size.to_string());
         let mut blobs = vec![digest, manifest.config.digest.clone()];
         blobs.extend(manifest.layers.iter().map(|layer| layer.digest.clone()));
-        let (shown, file_name) = (&*name.familiar(), &*name.file_name());
         let tree = built.name;
-        let new =
-            Publication { name: shown, file_name, image: &image, id: &id, blobs: &blobs, tree };
+        let new = Publication { name: name.as_ref(), image: &image, id: &id, blobs: &blobs, tree };
         self.store.publish(self.staging, &new)?;
         build.clear()?;
         Ok(vec![(name, id)])
@@ -419,12 +430,40 @@ impl Import<'_> {
     /// A name that the archive itself brings must not take the place of another image (CVE-2026-50195).
     fn own_name(&self, name: &str, manifest: &Manifest) -> Result<Reference, Error> {
         let name: Reference = name.parse()?;
+        if self.options.take_names {
+            return Ok(name);
+        }
         let Some(entry) = self.store.named(&name.familiar())? else { return Ok(name) };
         match Image::load(self.store, &entry) {
             Ok(image) if image.manifest.config.digest != manifest.config.digest => {
                 Err(Error::NameTaken(name.familiar()))
             }
             _ => Ok(name),
+        }
+    }
+
+    /// The name of an image for which the input has none.
+    fn made_up_name(&self) -> Result<Option<Reference>, Error> {
+        if self.options.images_only {
+            return Ok(None);
+        }
+        Ok(Some(self.input.stem().ok_or(Error::Nameless)?.parse()?))
+    }
+
+    /// Refuses an archive without layers that this store has not got either, as a bundle may turn out to be.
+    fn check_all_there(&self, folder: &OwnedFd, manifest: &Manifest) -> Result<(), Error> {
+        let is_missing = |layer: &&Descriptor| {
+            let name = layout_path(&layer.digest);
+            let look = OFlag::O_PATH | OFlag::O_NOFOLLOW;
+            !self.store.has_blob(layer)
+                && !self.staging.blob_path(&layer.digest).exists()
+                && matches!(open_beneath(folder.as_fd(), name.as_bytes(), look), Err(Errno::ENOENT))
+        };
+        let missing: Vec<String> =
+            manifest.layers.iter().filter(is_missing).map(|l| l.digest.to_string()).collect();
+        match missing.is_empty() {
+            true => Ok(()),
+            false => Err(Error::Missing { path: self.input.shown(), layers: missing.join(", ") }),
         }
     }
 
@@ -567,7 +606,7 @@ fn layout_name(entry: &Descriptor) -> Option<String> {
     full.or_else(|| entry.ref_name().filter(|name| *name != "latest").map(str::to_owned))
 }
 
-fn layout_path(digest: &Digest) -> String {
+pub(super) fn layout_path(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm().name(), digest.encoded())
 }
 
@@ -581,12 +620,12 @@ fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
     }
 }
 
-fn to_json(document: &impl serde::Serialize) -> Result<Vec<u8>, Error> {
+pub(super) fn to_json(document: &impl serde::Serialize) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(document)
         .map_err(|source| Error::Config { digest: Digest::sha256(b""), source })
 }
 
-fn now() -> Option<String> {
+pub(super) fn now() -> Option<String> {
     time::OffsetDateTime::now_utc().format(&time::format_description::well_known::Rfc3339).ok()
 }
 

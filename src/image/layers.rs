@@ -405,7 +405,7 @@ pub(super) fn restore_tree(store: &Store, image: &Image, sharing: Sharing) -> Re
 }
 
 /// The source of layers that must be in the store.
-struct Nowhere;
+pub(super) struct Nowhere;
 
 impl Source for Nowhere {
     fn open(&self, layer: &Descriptor, _: u64) -> Result<Box<dyn Read + Send + '_>, Error> {
@@ -414,7 +414,7 @@ impl Source for Nowhere {
 }
 
 /// Layers of one digest under another type are the same bytes; the type alone says how to read them.
-fn compression(layer: &Descriptor) -> Result<Compression, Error> {
+pub(super) fn compression(layer: &Descriptor) -> Result<Compression, Error> {
     match layer_compression(&layer.media_type) {
         Some(LayerCompression::Gzip) => Ok(Compression::Gzip),
         Some(LayerCompression::None) => Ok(Compression::None),

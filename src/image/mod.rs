@@ -1,14 +1,23 @@
 //! Use-cases that join registry, store and unpack: pull, push, copy, import, list, look up, tag, remove.
 
+mod archive;
 mod arrival;
+mod change;
+mod commit;
+mod df;
 mod donors;
 mod error;
+mod history;
 mod import;
+mod inventory;
 mod layers;
 mod look;
+mod output;
+mod prune;
 mod pull;
 mod push;
 mod remove;
+mod save;
 mod tag;
 mod transfer;
 
@@ -23,13 +32,22 @@ use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::store::{ANNOTATION_PULLED, ANNOTATION_SIZE, Store};
 
+pub use crate::unpack::{Change, ChangeKind, Overlay};
+pub use change::{Instruction, InstructionError};
+pub use commit::{CommitOptions, Start, commit, diff, export};
+pub use df::{DiskUsage, ImageUsage, disk_usage};
 pub use error::Error;
-pub use import::{Input, import};
+pub use history::{Step, history};
+pub use import::{ImportOptions, Imported, Input, import};
+pub use inventory::inventory;
 pub use layers::Sharing;
 pub use look::{Look, RemoteImage, look};
+pub use output::Output;
+pub use prune::{PruneOptions, Pruned, prune};
 pub use pull::{PullOptions, Pulled, pull, pull_first};
 pub use push::push;
 pub use remove::{Untagged, remove};
+pub use save::{ArchiveFormat, Chosen, Packing, bundle, choose, read_inventory, save};
 pub use tag::tag;
 
 /// What happens to an image's parts while it is pulled, imported, pushed or copied; for whoever shows progress.
@@ -82,6 +100,8 @@ pub struct Image {
     pub descriptor: Descriptor,
     /// The digest of its configuration.
     pub id: ImageId,
+    /// Where its manifest is: what the entry stands for, or the part of an index that is for this machine.
+    pub manifest_descriptor: Descriptor,
     /// Its manifest.
     pub manifest: Manifest,
     /// Its configuration.
@@ -105,7 +125,14 @@ impl Image {
                     let config = pull::parse_config(&manifest, &config_bytes)?;
                     let id = ImageId::new(manifest.config.digest.clone());
                     let descriptor = entry.clone();
-                    return Ok(Self { descriptor, id, manifest, config, config_bytes });
+                    return Ok(Self {
+                        descriptor,
+                        id,
+                        manifest_descriptor: at,
+                        manifest,
+                        config,
+                        config_bytes,
+                    });
                 }
                 Document::Index(index) => {
                     let host = Platform::host();

@@ -143,9 +143,8 @@ impl Pull<'_> {
         image.annotations.insert(ANNOTATION_SIZE.to_owned(), tree.size.to_string());
         let mut blobs = vec![raw.digest.clone(), manifest.config.digest.clone()];
         blobs.extend(manifest.layers.iter().map(|layer| layer.digest.clone()));
-        let (name, file_name) = (&*reference.familiar(), &*reference.file_name());
-        let tree = tree.name;
-        let new = Publication { name, file_name, image: &image, id: &id, blobs: &blobs, tree };
+        let (name, tree) = (Some(reference), tree.name);
+        let new = Publication { name, image: &image, id: &id, blobs: &blobs, tree };
         self.store.publish(&staging, &new)?;
         Ok(Pulled { digest: top.digest, id, fresh: true })
     }

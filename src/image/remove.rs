@@ -69,10 +69,7 @@ fn remove_broken(store: &Store, broken: &Descriptor) -> Result<Untagged, Error> 
 }
 
 /// The blobs and the tree that an entry needs.
-fn parts(store: &Store, entry: &Descriptor) -> Option<(Vec<Digest>, ImageId)> {
+pub(super) fn parts(store: &Store, entry: &Descriptor) -> Option<(Vec<Digest>, ImageId)> {
     let image = Image::load(store, entry).ok()?;
-    let mut blobs: Vec<Digest> =
-        image.manifest.layers.iter().map(|layer| layer.digest.clone()).collect();
-    blobs.push(image.manifest.config.digest.clone());
-    Some((blobs, image.id))
+    Some((super::df::parts(&image), image.id))
 }

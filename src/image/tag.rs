@@ -22,7 +22,6 @@ pub fn tag(store: &Store, image: &Image, target: &Reference) -> Result<(), Error
     }
     let mut blobs = vec![entry.digest.clone(), image.manifest.config.digest.clone()];
     blobs.extend(image.manifest.layers.iter().map(|layer| layer.digest.clone()));
-    let (name, file_name) = (&*target.familiar(), &*target.file_name());
-    let (image, id, tree) = (&entry, &image.id, None);
-    Ok(store.publish(&staging, &Publication { name, file_name, image, id, blobs: &blobs, tree })?)
+    let (name, image, id) = (Some(target), &entry, &image.id);
+    Ok(store.publish(&staging, &Publication { name, image, id, blobs: &blobs, tree: None })?)
 }

@@ -64,8 +64,16 @@ impl Store {
     ///
     /// An image that had the name before stays without one, as with docker, until it is removed by its id.
     pub(super) fn set_name(&self, staging: &Staging, new: &Publication<'_>) -> Result<(), Error> {
-        let Publication { name, file_name, image, id, .. } = *new;
+        let Publication { image, id, .. } = *new;
         let mut index = self.read_index()?;
+        let Some(reference) = new.name else {
+            if index.manifests.iter().all(|entry| entry.digest != image.digest) {
+                index.manifests.push(image.clone());
+                self.write_index(staging, &index)?;
+            }
+            return Ok(());
+        };
+        let name = &*reference.familiar();
         index.manifests.retain(|entry| {
             entry.digest != image.digest || entry.ref_name().is_some_and(|other| other != name)
         });
@@ -77,7 +85,7 @@ impl Store {
         let mut entry = image.clone();
         entry.annotations.insert(ANNOTATION_REF_NAME.to_owned(), name.to_owned());
         index.manifests.push(entry);
-        self.link_rootfs(staging, file_name, id)?;
+        self.link_rootfs(staging, &reference.file_name(), id)?;
         self.write_index(staging, &index)
     }
 

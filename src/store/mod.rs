@@ -18,6 +18,8 @@
 //!
 //! The lock is a `flock(2)` of the store's own folder: it dies with its owner, and nothing slow happens under it.
 
+mod accounts;
+mod collect;
 mod error;
 mod index;
 mod partial;
@@ -34,15 +36,16 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::{Digest, ImageId, VerifyReader};
 
+pub use accounts::{Accounts, Holder};
 pub use error::Error;
-pub use index::{ANNOTATION_PULLED, ANNOTATION_SIZE, ANNOTATION_SOURCE};
+pub use index::{ANNOTATION_PULLED, ANNOTATION_SIZE, ANNOTATION_SOURCE, Removed};
 pub use partial::Partial;
 pub use staging::{Publication, Staging};
 
 use error::At as _;
 
 /// The content of the `oci-layout` file (image-spec, `image-layout.md`).
-const OCI_LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+pub const OCI_LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// The name of a tree's list among the lists that belong to it.
 const LIST: &str = "tree";

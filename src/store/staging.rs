@@ -15,6 +15,7 @@ use super::error::{At as _, Error};
 use super::{Partial, Store, open_folder};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::{Digest, ImageId};
+use crate::oci::reference::Reference;
 use crate::sys::random::getrandom;
 use crate::sys::remove_tree::remove_tree;
 
@@ -30,10 +31,8 @@ pub struct Staging {
 /// A new image, staged and verified, ready to be seen.
 #[derive(Debug)]
 pub struct Publication<'a> {
-    /// The image's name, in the familiar form.
-    pub name: &'a str,
-    /// The name as a file name.
-    pub file_name: &'a str,
+    /// What the image is to be called; an image without a name is found by its id alone.
+    pub name: Option<&'a Reference>,
     /// The image's manifest.
     pub image: &'a Descriptor,
     /// The digest of its configuration.

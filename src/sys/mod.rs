@@ -5,6 +5,7 @@
 pub mod bpf;
 pub mod caps;
 pub mod clone;
+pub mod disk_usage;
 pub mod fs;
 pub mod landlock;
 pub mod mount;

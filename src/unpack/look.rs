@@ -5,7 +5,7 @@ use std::io::{BufReader, Read};
 use super::compression::{Compression, decoder};
 use super::error::Error;
 use super::limits::Limits;
-use super::tar::{Archive, Entry};
+use super::tar::{Archive, Entry, Kind};
 use crate::oci::digest::{Algorithm, DiffId, Hasher};
 
 /// How much is decompressed at a time, in bytes.
@@ -44,4 +44,20 @@ pub fn names(
         }
     }
     Ok(())
+}
+
+/// The sum of the sizes of all regular files of an uncompressed archive, in bytes.
+///
+/// # Errors
+/// [`Error`], for an archive that is malformed or cannot be read.
+pub fn file_bytes(tar: impl Read, limits: &Limits) -> Result<u64, Error> {
+    let mut archive = Archive::new(BufReader::with_capacity(CHUNK, tar), limits);
+    let mut entry = Entry::default();
+    let mut sum = 0_u64;
+    while archive.next_entry(&mut entry)? {
+        if entry.kind == Kind::File {
+            sum = sum.saturating_add(entry.size);
+        }
+    }
+    Ok(sum)
 }

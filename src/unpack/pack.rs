@@ -16,7 +16,9 @@ use tar::{Builder, EntryType, Header};
 
 use super::create::is_kept;
 use super::error::Error;
-use super::path::{Target, target};
+use super::limits::Limits;
+use super::path::{OPAQUE, Target, WHITEOUT, target};
+use super::tar::Xattr;
 use crate::sys::fs::{DirReader, READ_DIRECTORY, open_beneath, open_on_mount};
 use crate::sys::xattr::{fgetxattr, flistxattr};
 
@@ -32,41 +34,72 @@ const NAME: usize = 100;
 /// [`Error::Write`] if `out` fails; [`Error::Name`] for a file whose name would make a whiteout of it; otherwise what
 /// the file system reports, or that a file became shorter while it was read.
 pub fn pack(dir: BorrowedFd<'_>, out: &mut dyn Write) -> Result<(), Error> {
-    let mut packer = Packer { root: dir, tar: Builder::new(out), links: HashMap::new() };
+    let mut packer = Packer::new(out, Names::Layer);
     let mut paths = vec![Vec::new()];
     while let Some(path) = paths.pop() {
-        if packer.entry(&path)? {
+        if packer.entry(dir, &path)? {
             // Backwards, because the last one is the next.
-            for name in packer.list(&path)?.into_iter().rev() {
-                let slash: &[u8] = if path.is_empty() { b"" } else { b"/" };
-                paths.push([&path[..], slash, &name].concat());
+            for name in list(dir, &path)?.into_iter().rev() {
+                paths.push(join(&path, &name));
             }
         }
     }
-    packer.tar.finish().map_err(Error::Write)
+    packer.finish()
 }
 
-struct Packer<'a> {
-    root: BorrowedFd<'a>,
+/// What names an archive may hold.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Names {
+    /// Any that a file can have.
+    Any,
+    /// Those that do not make a whiteout of a file: the archive is to be a layer.
+    Layer,
+}
+
+/// An archive that is being filled with the files of a tree, or of several.
+pub(super) struct Packer<'a> {
     tar: Builder<&'a mut dyn Write>,
+    names: Names,
     /// The first name of each file that has several, by device and inode.
     links: HashMap<(u64, u64), Vec<u8>>,
+    /// The sum of the sizes of all files, in bytes.
+    bytes: u64,
 }
 
-impl Packer<'_> {
-    /// Writes one entry; returns whether it is a directory to go into.
-    fn entry(&mut self, path: &[u8]) -> Result<bool, Error> {
-        if !matches!(target(path)?, Target::File { .. } | Target::Root) {
+impl<'a> Packer<'a> {
+    pub(super) fn new(out: &'a mut dyn Write, names: Names) -> Self {
+        Self { tar: Builder::new(out), names, links: HashMap::new(), bytes: 0 }
+    }
+
+    /// Writes the end-of-archive marker.
+    pub(super) fn finish(mut self) -> Result<(), Error> {
+        self.tar.finish().map_err(Error::Write)
+    }
+
+    /// Writes the entry of a layer that hides `path` in the layers below, or with `None` all that `dir` holds there.
+    pub(super) fn whiteout(&mut self, dir: &[u8], name: Option<&[u8]>) -> Result<(), Error> {
+        let name = match name {
+            Some(name) => [WHITEOUT, name].concat(),
+            None => OPAQUE.to_vec(),
+        };
+        // As docker's: an empty file of root's, without permissions, from the beginning of time.
+        self.write(&join(dir, &name), &Fields::default(), EntryType::Regular, b"", &[])
+    }
+
+    /// Writes the entry of `path` in `root`; returns whether it is a directory to go into.
+    pub(super) fn entry(&mut self, root: BorrowedFd<'_>, path: &[u8]) -> Result<bool, Error> {
+        let plain = matches!(target(path), Ok(Target::File { .. } | Target::Root));
+        if self.names == Names::Layer && !plain {
             return Err(Error::name(path, "as a layer's entry it would be a whiteout"));
         }
         let failed = |errno| Error::entry("read", path, errno);
         let look = OFlag::O_PATH | OFlag::O_NOFOLLOW;
-        let (fd, mounted) = match open_on_mount(self.root, path, look) {
-            Err(Errno::EXDEV) => (open_beneath(self.root, path, look).map_err(failed)?, true),
+        let (fd, mounted) = match open_on_mount(root, path, look) {
+            Err(Errno::EXDEV) => (open_beneath(root, path, look).map_err(failed)?, true),
             other => (other.map_err(failed)?, false),
         };
-        let stat = fstat(&fd).map_err(failed)?;
-        let kind = match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
+        let fields = Fields::of(&fstat(&fd).map_err(failed)?);
+        let kind = match fields.kind {
             SFlag::S_IFDIR => EntryType::Directory,
             SFlag::S_IFREG => EntryType::Regular,
             SFlag::S_IFLNK => EntryType::Symlink,
@@ -77,40 +110,45 @@ impl Packer<'_> {
         };
         if kind == EntryType::Directory {
             if mounted {
-                self.write(path, &stat, kind, b"", &[])?;
+                self.write(path, &fields, kind, b"", &[])?;
                 return Ok(false);
             }
-            let dir = self.open(path, READ_DIRECTORY, &stat)?;
-            let xattrs = xattrs(dir.as_fd()).map_err(failed)?;
-            self.write(path, &stat, kind, b"", &xattrs)?;
+            let dir = open(root, path, READ_DIRECTORY, &fields)?;
+            let xattrs = xattrs(dir.as_fd(), path)?;
+            self.write(path, &fields, kind, b"", &xattrs)?;
             return Ok(true);
         }
-        if stat.st_nlink > 1 {
-            if let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino)).cloned() {
-                self.write(path, &stat, EntryType::Link, &first, &[])?;
+        if fields.links > 1 {
+            if let Some(first) = self.links.get(&fields.inode).cloned() {
+                self.write(path, &fields, EntryType::Link, &first, &[])?;
                 return Ok(false);
             }
-            self.links.insert((stat.st_dev, stat.st_ino), path.to_vec());
+            self.links.insert(fields.inode, path.to_vec());
         }
         match kind {
-            EntryType::Regular => self.file(path, &stat)?,
+            EntryType::Regular => self.file(root, path, &fields)?,
             EntryType::Symlink => {
                 let link = readlinkat(&fd, "").map_err(failed)?.into_vec();
-                self.write(path, &stat, kind, &link, &[])?;
+                self.write(path, &fields, kind, &link, &[])?;
             }
-            _ => self.write(path, &stat, kind, b"", &[])?,
+            _ => self.write(path, &fields, kind, b"", &[])?,
         }
         Ok(false)
     }
 
-    fn file(&mut self, path: &[u8], stat: &FileStat) -> Result<(), Error> {
+    fn file(&mut self, root: BorrowedFd<'_>, path: &[u8], fields: &Fields) -> Result<(), Error> {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-        let fd = self.open(path, flags, stat)?;
-        let xattrs = xattrs(fd.as_fd()).map_err(|errno| Error::entry("read", path, errno))?;
-        let stat = fstat(&fd).map_err(|errno| Error::entry("read", path, errno))?;
-        let size = u64::try_from(stat.st_size).unwrap_or(0);
-        let mut data = Exactly { file: File::from(fd), left: size, error: None };
-        let header = self.extended(path, &stat, EntryType::Regular, b"", &xattrs)?;
+        let fd = open(root, path, flags, fields)?;
+        let xattrs = xattrs(fd.as_fd(), path)?;
+        let fields = Fields::of(&fstat(&fd).map_err(|errno| Error::entry("read", path, errno))?);
+        self.bytes = self.bytes.saturating_add(fields.size);
+        let maximum = Limits::default().bytes;
+        if self.bytes > maximum {
+            // A hole of many terabytes costs its maker nothing; what nobody could unpack is not packed.
+            return Err(Error::Limit { what: "bytes of files", maximum });
+        }
+        let mut data = Exactly { file: File::from(fd), left: fields.size, error: None };
+        let header = self.extended(path, &fields, EntryType::Regular, b"", &xattrs)?;
         let result = self.tar.append(&header, &mut data);
         if let Some(source) = data.error {
             return Err(Error::Entry { action: "read", path: super::error::shown(path), source });
@@ -118,36 +156,15 @@ impl Packer<'_> {
         result.map_err(Error::Write)
     }
 
-    /// Opens what was looked at before, and nothing that has taken its place since.
-    fn open(&self, path: &[u8], flags: OFlag, stat: &FileStat) -> Result<OwnedFd, Error> {
-        let failed = |errno| Error::entry("open", path, errno);
-        let fd = open_beneath(self.root, path, flags).map_err(failed)?;
-        let now = fstat(&fd).map_err(failed)?;
-        let same = (now.st_dev, now.st_ino) == (stat.st_dev, stat.st_ino);
-        if same { Ok(fd) } else { Err(failed(Errno::ESTALE)) }
-    }
-
-    fn list(&self, path: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
-        let failed = |errno| Error::entry("list", path, errno);
-        let dir = open_on_mount(self.root, path, READ_DIRECTORY).map_err(failed)?;
-        let mut reader = DirReader::new(dir);
-        let mut names = Vec::new();
-        while let Some((name, _)) = reader.next_entry().map_err(failed)? {
-            names.push(name.to_vec());
-        }
-        names.sort();
-        Ok(names)
-    }
-
     fn write(
         &mut self,
         path: &[u8],
-        stat: &FileStat,
+        fields: &Fields,
         kind: EntryType,
         link: &[u8],
-        xattrs: &[(Vec<u8>, Vec<u8>)],
+        xattrs: &[Xattr],
     ) -> Result<(), Error> {
-        let header = self.extended(path, stat, kind, link, xattrs)?;
+        let header = self.extended(path, fields, kind, link, xattrs)?;
         self.tar.append(&header, io::empty()).map_err(Error::Write)
     }
 
@@ -155,24 +172,23 @@ impl Packer<'_> {
     fn extended(
         &mut self,
         path: &[u8],
-        stat: &FileStat,
+        fields: &Fields,
         kind: EntryType,
         link: &[u8],
-        xattrs: &[(Vec<u8>, Vec<u8>)],
+        xattrs: &[Xattr],
     ) -> Result<Header, Error> {
         let mut header = Header::new_ustar();
         header.set_entry_type(kind);
-        header.set_mode(stat.st_mode & 0o7777);
-        header.set_uid(u64::from(stat.st_uid));
-        header.set_gid(u64::from(stat.st_gid));
-        header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or(0));
-        let size = if kind == EntryType::Regular { stat.st_size } else { 0 };
-        header.set_size(u64::try_from(size).unwrap_or(0));
+        header.set_mode(fields.mode);
+        header.set_uid(u64::from(fields.uid));
+        header.set_gid(u64::from(fields.gid));
+        header.set_mtime(u64::try_from(fields.mtime.0).unwrap_or(0));
+        header.set_size(if kind == EntryType::Regular { fields.size } else { 0 });
         if matches!(kind, EntryType::Char | EntryType::Block) {
             // ustar headers always have room for these.
             let narrow = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-            header.set_device_major(narrow(major(stat.st_rdev))).map_err(Error::Write)?;
-            header.set_device_minor(narrow(minor(stat.st_rdev))).map_err(Error::Write)?;
+            header.set_device_major(narrow(major(fields.device))).map_err(Error::Write)?;
+            header.set_device_minor(narrow(minor(fields.device))).map_err(Error::Write)?;
         }
         let name = match (path, kind) {
             (b"", _) => b"./".to_vec(),
@@ -190,8 +206,8 @@ impl Packer<'_> {
                 record(&mut records, keyword.as_bytes(), text);
             }
         }
-        if stat.st_mtime_nsec != 0 || stat.st_mtime < 0 {
-            let time = decimal_time(stat.st_mtime, stat.st_mtime_nsec);
+        if fields.mtime.1 != 0 || fields.mtime.0 < 0 {
+            let time = decimal_time(fields.mtime.0, fields.mtime.1);
             record(&mut records, b"mtime", time.as_bytes());
         }
         for (xattr, value) in xattrs {
@@ -211,16 +227,97 @@ impl Packer<'_> {
     }
 }
 
+/// What `fstat(2)` says of a file, as far as an archive can hold it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Fields {
+    pub(super) kind: SFlag,
+    pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) size: u64,
+    /// Seconds and nanoseconds.
+    pub(super) mtime: (i64, i64),
+    pub(super) device: u64,
+    pub(super) links: u64,
+    /// The file system's device, and the number of the inode there.
+    pub(super) inode: (u64, u64),
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        let (mode, uid, gid, size, device, links) = (0, 0, 0, 0, 0, 1);
+        let (kind, mtime, inode) = (SFlag::S_IFREG, (0, 0), (0, 0));
+        Self { kind, mode, uid, gid, size, mtime, device, links, inode }
+    }
+}
+
+impl Fields {
+    #[allow(
+        clippy::useless_conversion,
+        reason = "the width of `st_nlink` differs between machines"
+    )]
+    pub(super) fn of(stat: &FileStat) -> Self {
+        Self {
+            kind: SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()),
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            mtime: (stat.st_mtime, stat.st_mtime_nsec),
+            device: stat.st_rdev,
+            links: u64::from(stat.st_nlink),
+            inode: (stat.st_dev, stat.st_ino),
+        }
+    }
+}
+
+/// The path of `name` in the directory `path`, which is empty for the root.
+pub(super) fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
+    let slash: &[u8] = if path.is_empty() { b"" } else { b"/" };
+    [path, slash, name].concat()
+}
+
+/// The names in a directory, in order.
+pub(super) fn list(root: BorrowedFd<'_>, path: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
+    let failed = |errno| Error::entry("list", path, errno);
+    let dir = open_on_mount(root, path, READ_DIRECTORY).map_err(failed)?;
+    let mut reader = DirReader::new(dir);
+    let mut names = Vec::new();
+    while let Some((name, _)) = reader.next_entry().map_err(failed)? {
+        names.push(name.to_vec());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Opens what was looked at before, and nothing that has taken its place since.
+fn open(
+    root: BorrowedFd<'_>,
+    path: &[u8],
+    flags: OFlag,
+    looked: &Fields,
+) -> Result<OwnedFd, Error> {
+    let failed = |errno| Error::entry("open", path, errno);
+    let fd = open_beneath(root, path, flags).map_err(failed)?;
+    let now = Fields::of(&fstat(&fd).map_err(failed)?);
+    if now.inode == looked.inode { Ok(fd) } else { Err(failed(Errno::ESTALE)) }
+}
+
 /// Those extended attributes of an open file that belong into a layer, in the order of their names.
-fn xattrs(fd: BorrowedFd<'_>) -> nix::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+pub(super) fn xattrs(fd: BorrowedFd<'_>, path: &[u8]) -> Result<Vec<Xattr>, Error> {
+    let failed = |errno| Error::entry("read", path, errno);
     let mut names = match flistxattr(fd) {
         Err(Errno::EOPNOTSUPP) => Vec::new(),
-        other => other?,
+        other => other.map_err(failed)?,
     };
     // A name with `=` in it cannot be told from its value in a record.
     names.retain(|name| is_kept(name) && !name.contains(&b'='));
     names.sort();
-    names.into_iter().map(|name| fgetxattr(fd, &name).map(|value| (name, value))).collect()
+    let read = |name: Vec<u8>| {
+        let value = fgetxattr(fd, &name).map_err(failed)?;
+        Ok((name, value))
+    };
+    names.into_iter().map(read).collect()
 }
 
 /// Appends `LENGTH KEYWORD=VALUE\n`, where LENGTH counts its own digits.

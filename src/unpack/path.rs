@@ -6,9 +6,9 @@ use super::error::Error;
 use super::limits::{MAX_NAME, MAX_PATH};
 
 /// What begins the name of a whiteout.
-const WHITEOUT: &[u8] = b".wh.";
+pub(super) const WHITEOUT: &[u8] = b".wh.";
 /// The whiteout that hides everything in its directory.
-const OPAQUE: &[u8] = b".wh..wh..opq";
+pub(super) const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Directories in which aufs, docker's first storage, kept its own books. They stand in the root of old layers and
 /// never were part of an image; docker leaves them out, and so does this program.
 const AUFS: [&[u8]; 3] = [b".wh..wh.aufs", b".wh..wh.orph", b".wh..wh.plnk"];

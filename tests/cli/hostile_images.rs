@@ -99,7 +99,8 @@ fn layers_that_are_not_what_is_said_of_them() {
     }
 }
 
-/// CVE-2026-111361, the case of a blob that has rotted in the store.
+/// CVE-2026-111361, the case of a blob that has rotted in the store: what it was unpacked to, while it was whole, is taken
+/// for another image, and the blob is not looked at; without that it is, and refused.
 #[test]
 fn a_shared_layer_that_has_changed_on_disk() {
     require!(Root);
@@ -112,7 +113,14 @@ fn a_shared_layer_that_has_changed_on_disk() {
     let mut bytes = fs::read(&path).unwrap();
     bytes[3000] ^= 1;
     fs::write(&path, bytes).unwrap();
+    let one = env.rootfs(&format!("{}/app:one", fake.host())).canonicalize().unwrap();
+    let lists = env.root().join("lists").join(one.file_name().unwrap());
+    fs::rename(&lists, env.folder().join("lists")).unwrap();
     env.assert_refused(pull(&env, &fake, "app:two"), 125, &["digest mismatch"]);
+    fs::rename(env.folder().join("lists"), &lists).unwrap();
+    pull(&env, &fake, "app:two").ok();
+    let two = env.rootfs(&format!("{}/app:two", fake.host()));
+    assert!(fs::read(two.join("shared")).unwrap() == noise(5000));
 }
 
 /// CVE-2024-3727, CVE-2014-9358, CVE-2021-21285, CVE-2026-95839.

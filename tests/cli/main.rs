@@ -12,9 +12,13 @@ mod made;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bundle;
+mod commit;
 mod contents;
 mod crash;
+mod disk_usage;
 mod errors;
+mod history;
 mod hostile_images;
 mod images;
 mod import;
@@ -32,6 +36,7 @@ mod remote;
 mod resume;
 mod rootless;
 mod run;
+mod save;
 mod search;
 mod secure_registry;
 mod sharing;

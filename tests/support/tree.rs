@@ -1,6 +1,6 @@
 //! Whole directory trees as values, to compare two of them or one before and after.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -17,6 +17,7 @@ pub struct Entry {
     kind: &'static str,
     mode: u32,
     owner: (u32, u32),
+    /// How many names it has in the tree. Files of several trees may be one file, so that its link count tells less.
     links: u64,
     device: u64,
     /// Seconds and nanoseconds.
@@ -33,25 +34,31 @@ pub struct Tree(BTreeMap<String, Entry>);
 
 /// Reads a whole tree.
 pub fn read(top: &Path) -> Tree {
-    let mut entries = BTreeMap::new();
+    let (mut entries, mut names) = (BTreeMap::new(), HashMap::new());
     let mut pending = vec![top.to_owned()];
     while let Some(path) = pending.pop() {
         let name =
             path.strip_prefix(top).unwrap().as_os_str().as_bytes().escape_ascii().to_string();
-        let Some(entry) = entry(&path) else { continue };
+        let Some((inode, entry)) = entry(&path) else { continue };
         // What is no directory has no children; what has gone away meanwhile neither.
         if entry.kind == "directory"
             && let Ok(children) = fs::read_dir(&path)
         {
             pending.extend(children.map(|child| child.unwrap().path()));
         }
+        names.entry(inode).or_insert_with(Vec::new).push(name.clone());
         entries.insert(name, entry);
+    }
+    for same in names.values() {
+        for name in same {
+            entries.entry(name.clone()).and_modify(|entry| entry.links = same.len() as u64);
+        }
     }
     Tree(entries)
 }
 
-/// A file; `None` if it has gone away meanwhile.
-fn entry(path: &PathBuf) -> Option<Entry> {
+/// A file, and what it is known by on the disk; `None` if it has gone away meanwhile.
+fn entry(path: &PathBuf) -> Option<((u64, u64), Entry)> {
     let found = fs::symlink_metadata(path).ok()?;
     let (kind, content) = match found.file_type() {
         kind if kind.is_dir() => ("directory", String::new()),
@@ -71,16 +78,17 @@ fn entry(path: &PathBuf) -> Option<Entry> {
             ("file", format!("{} bytes, sha256 {hex}", found.len()))
         }
     };
-    Some(Entry {
+    let entry = Entry {
         kind,
         mode: found.mode() & 0o7777,
         owner: (found.uid(), found.gid()),
-        links: found.nlink(),
+        links: 1,
         device: found.rdev(),
         mtime: (found.mtime(), found.mtime_nsec()),
         content,
         xattrs: Vec::new(),
-    })
+    };
+    Some(((found.dev(), found.ino()), entry))
 }
 
 impl Tree {
@@ -127,6 +135,12 @@ impl Tree {
             let below = format!("{part}/");
             self.0.retain(|name, _| name != part && (part.is_empty() || !name.starts_with(&below)));
         }
+        self
+    }
+
+    /// The tree without some directories themselves; what is in them stays.
+    pub fn without_folders(mut self, folders: &[&str]) -> Self {
+        self.0.retain(|name, _| !folders.contains(&name.as_str()));
         self
     }
 

@@ -1,0 +1,144 @@
+//! `mydocker prune`.
+
+use std::collections::BTreeMap;
+use std::io::BufRead as _;
+
+use super::failure::{Failure, While as _};
+use super::{Global, Outcome, output};
+use crate::container;
+use crate::image::{self, PruneOptions};
+use crate::oci::digest::ImageId;
+
+/// Remove images that no container stands on
+///
+/// Those without a name; with --all every one. What no image needs, as a crash may leave it, goes too. Containers and
+/// volumes are never removed.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Remove images that have names too
+    #[arg(short, long)]
+    all: bool,
+    /// Show what would be removed, and remove nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Only images that match: until=TIME (10m, 24h, 2026-01-31T12:00:00Z, seconds since 1970), label=NAME[=VALUE]
+    #[arg(long, value_name = "FILTER")]
+    filter: Vec<String>,
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+    /// Remove the images that came first, named or not, until all others take no more than this, as in 10g
+    #[arg(long, visible_alias = "keep-storage", value_name = "BYTES", value_parser = super::run::parse_size)]
+    max_size: Option<u64>,
+}
+
+pub(super) fn run(global: &Global, args: &Args) -> Outcome {
+    let (until, labels) = filters(&args.filter)?;
+    let options = PruneOptions {
+        all: args.all,
+        until,
+        labels,
+        max_size: args.max_size,
+        dry_run: args.dry_run,
+    };
+    if !args.force && !args.dry_run && !is_sure(args) {
+        return Ok(0);
+    }
+    let store = global.store().doing("prune")?;
+    let (records, _) =
+        global.containers().and_then(|containers| containers.list()).doing("prune")?;
+    let users: Vec<ImageId> = records.into_iter().filter_map(|record| record.image_id).collect();
+    let pruned = image::prune(&store, &users, &options).doing("prune")?;
+    if !pruned.images.is_empty() {
+        output::data(if args.dry_run { "Would delete:\n" } else { "Deleted Images:\n" });
+        for name in pruned.names {
+            output::data(&format!("untagged: {name}\n"));
+        }
+        for id in pruned.images {
+            output::data(&format!("deleted: {id}\n"));
+        }
+        output::data("\n");
+    }
+    let verb = if args.dry_run { "Reclaimable space" } else { "Total reclaimed space" };
+    output::data(&format!("{verb}: {}\n", output::size(pruned.bytes)));
+    Ok(0)
+}
+
+/// Asks as docker does; only `y` is a yes.
+fn is_sure(args: &Args) -> bool {
+    let what = match (args.max_size, args.all) {
+        (Some(_), _) => "the images that came first and that no container stands on",
+        (None, true) => "all images without at least one container associated to them",
+        (None, false) => "all dangling images",
+    };
+    output::message(&format!(
+        "WARNING! This will remove {what}.\nAre you sure you want to continue? [y/N] "
+    ));
+    let mut answer = String::new();
+    let read = std::io::stdin().lock().read_line(&mut answer);
+    read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+}
+
+type Filters = (Option<i64>, BTreeMap<String, Option<String>>);
+
+fn filters(texts: &[String]) -> Result<Filters, Failure> {
+    let (mut until, mut labels) = (None, BTreeMap::new());
+    for text in texts {
+        let wrong = || {
+            let hint = "filters are until=TIME and label=NAME[=VALUE]";
+            Failure::new("prune", format!("invalid filter `{text}`"), hint)
+        };
+        match text.split_once('=').ok_or_else(wrong)? {
+            ("until", time) => until = Some(point_in_time(time).ok_or_else(wrong)?),
+            ("label", label) => {
+                let (name, value) = match label.split_once('=') {
+                    Some((name, value)) => (name, Some(value.to_owned())),
+                    None => (label, None),
+                };
+                labels.insert(name.to_owned(), value);
+            }
+            _ => return Err(wrong()),
+        }
+    }
+    Ok((until, labels))
+}
+
+/// A time of day, seconds since 1970, or so long ago as in `1h30m`.
+fn point_in_time(text: &str) -> Option<i64> {
+    if let Some(at) = output::parse_timestamp(text).or_else(|| text.parse().ok()) {
+        return Some(at);
+    }
+    let mut seconds = 0_i64;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let unit = rest[digits..].chars().next()?;
+        let factor = match unit {
+            's' => 1,
+            'm' => 60,
+            'h' => 3600,
+            'd' => 86_400,
+            _ => return None,
+        };
+        let amount = rest[..digits].parse::<i64>().ok()?.checked_mul(factor)?;
+        seconds = seconds.checked_add(amount)?;
+        rest = &rest[digits + unit.len_utf8()..];
+    }
+    (!text.is_empty()).then(|| container::now() - seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_in_time() {
+        assert_eq!(point_in_time("1970-01-01T00:01:00Z"), Some(60));
+        assert_eq!(point_in_time("61"), Some(61));
+        let ago = |text| container::now() - point_in_time(text).unwrap();
+        assert!((5400..5402).contains(&ago("1h30m")));
+        for bad in ["", "x", "1y", "m", "1h2", "9999999999999999999h"] {
+            assert_eq!(point_in_time(bad), None, "{bad}");
+        }
+    }
+}
