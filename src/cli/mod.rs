@@ -3,6 +3,7 @@
 //! One verb a file. What a verb does is done by [`crate::image`] and [`crate::container`]; here are its options, its
 //! output and its exit code. Standard output is data; everything else goes to standard error.
 
+mod copy;
 mod failure;
 mod images;
 mod import;
@@ -75,6 +76,7 @@ struct Global {
 enum Verb {
     Pull(pull::Args),
     Push(push::Args),
+    Copy(copy::Args),
     Login(login::Args),
     Logout(logout::Args),
     Search(search::Args),
@@ -140,6 +142,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     let done = match cli.verb {
         Verb::Pull(args) => pull::run(&global, args),
+        Verb::Copy(args) => copy::run(&args),
         Verb::Push(args) => push::run(&global, &args),
         Verb::Login(args) => login::run(args),
         Verb::Logout(args) => logout::run(&args),

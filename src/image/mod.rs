@@ -1,5 +1,6 @@
 //! Use-cases that join registry, store and unpack: pull, push, copy, import, list, look up, tag, remove.
 
+mod copy;
 mod error;
 mod import;
 mod layers;
@@ -21,6 +22,7 @@ use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::store::{ANNOTATION_PULLED, ANNOTATION_SIZE, Store};
 
+pub use copy::{CopyOptions, Place, copy};
 pub use error::Error;
 pub use import::{Input, import};
 pub use look::{Look, RemoteImage, look};

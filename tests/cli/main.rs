@@ -8,6 +8,7 @@ mod fake_registry;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod copy;
 mod crash;
 mod errors;
 mod images;
