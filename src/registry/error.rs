@@ -359,6 +359,9 @@ impl Error {
                     .to_owned()
             }
             Self::Connect { .. } => "is the registry running and the name right?".to_owned(),
+            Self::Status { status: 413, .. } => {
+                "the registry, or a proxy in front of it, does not take so much at a time".to_owned()
+            }
             Self::NotARegistry { .. } => {
                 "is the name right? Networks that want a login first answer like this, too".to_owned()
             }

@@ -5,7 +5,7 @@
 //! asks for them.
 //!
 //! - `client`, `blob`, `tags`, `search`: what is asked for, and the reader that resumes a broken download.
-//! - `push`, `upload`, `pipe`: what is given, and the upload that goes on where it broke off.
+//! - `push`, `upload`, `resume`, `pipe`: what is given, and the upload that goes on where it broke off.
 //! - `auth`, `challenge`, `credentials`, `helper`, `secret`: who we are, and to whom that is said.
 //! - `login`, `authfile`: how that comes to be known here.
 //! - `transport`, `address`, `proxy`, `tls`, `certificate`: one exchange with its redirects, and how far it may go.
@@ -30,6 +30,7 @@ mod options;
 mod pipe;
 mod proxy;
 mod push;
+mod resume;
 mod search;
 mod secret;
 mod tags;
