@@ -41,7 +41,7 @@ mod upload;
 pub use blob::Blob;
 pub use client::{Client, RawManifest};
 pub use error::{Cause, Error, Issuer, Sent};
-pub use login::{Keeper, Login, LoginKey, LoginKeyError, forget, keep, left};
+pub use login::{Keeper, Login, LoginKey, LoginKeyError, forget, keep, known, left};
 pub use options::{Environment, Options};
 pub use push::{Content, Pushed};
 pub use search::SearchResult;
