@@ -152,6 +152,8 @@ fn what_cannot_be_pushed() {
     let env = TestEnv::with_busybox();
     let digest = "0".repeat(64);
     env.mydocker(["push", "nosuch"]).run().fails(125, &["push nosuch", "no such image"]);
+    let id = env.mydocker(["images", "--quiet"]).ok();
+    env.mydocker(["push", id.trim()]).run().fails(125, &["not the image's name", "hint:"]);
     let pinned = format!("127.0.0.1:1/app@sha256:{digest}");
     env.mydocker(["push", "busybox", &pinned]).run().fails(125, &["digest"]);
     env.mydocker(["push", "busybox", "A:B:C"]).run().fails(125, &["invalid reference"]);
