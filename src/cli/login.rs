@@ -13,7 +13,8 @@ const MAX_SECRET: u64 = 64 << 10;
 
 /// Log in to a registry
 ///
-/// The registry is asked first whether it knows the user. The credentials are then kept where docker keeps them: with
+/// The registry is asked first whether it knows the user. Without a user name, credentials that are known already are
+/// tried before anybody is asked. The credentials are then kept where docker keeps them: with
 /// the credential helper that is configured, or in ${DOCKER_CONFIG:-~/.docker}/config.json; or in the file that
 /// --authfile or REGISTRY_AUTH_FILE names.
 #[derive(Debug, clap::Args)]
@@ -46,9 +47,25 @@ pub(super) fn run(args: Args) -> Outcome {
         ));
     }
     let client = args.remote.client().doing(&what)?;
+    let environment = args.remote.options().environment;
+    if args.username.is_none()
+        && !args.password_stdin
+        && let Some((user, password)) = registry::known(&environment, &key).doing(&what)?
+    {
+        output::message(&format!("Authenticating with existing credentials of {user}...\n"));
+        match client.log_in(key.registry(), &user, password) {
+            Err(registry::Error::LoginRefused { .. }) => {
+                output::message("They are refused; please log in again.\n");
+            }
+            other => {
+                other.doing(&what)?;
+                output::data("Login Succeeded\n");
+                return Ok(0);
+            }
+        }
+    }
     let (user, password) = credentials(&args, &what)?;
     let login = client.log_in(key.registry(), &user, password).doing(&what)?;
-    let environment = args.remote.options().environment;
     match registry::keep(&environment, &key, &login).doing(&what)? {
         Keeper::File(path) => output::warning(&format!(
             "the password is kept unencrypted in `{}`; a credential helper (credsStore) keeps it safe",

@@ -1,5 +1,6 @@
 //! `mydocker inspect --remote`.
 
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::failure::{Failure, While as _};
@@ -33,7 +34,11 @@ pub(super) fn document(args: &LookArgs, name: &str) -> Result<Option<Value>, Fai
     let client = args.remote.client().doing(&what)?;
     if args.raw {
         let raw = client.manifest(&reference).doing(&what)?;
-        output::data(&String::from_utf8_lossy(&raw.bytes));
+        // What is no JSON may hold whatever a terminal obeys to.
+        let text = std::str::from_utf8(&raw.bytes).ok();
+        let text = text.filter(|text| serde_json::from_str::<IgnoredAny>(text).is_ok());
+        let hint = "the registry may be broken; --debug shows whom it redirects to";
+        output::data(text.ok_or_else(|| Failure::new(&what, "the manifest is no JSON", hint))?);
         return Ok(None);
     }
     let look = image::look(&client, &reference, platform.as_ref()).doing(&what)?;

@@ -5,6 +5,7 @@
 
 mod bundle;
 mod commit;
+mod copy;
 mod df;
 mod diff;
 mod export;
@@ -86,6 +87,7 @@ struct Global {
 enum Verb {
     Pull(pull::Args),
     Push(push::Args),
+    Copy(copy::Args),
     Login(login::Args),
     Logout(logout::Args),
     Search(search::Args),
@@ -169,6 +171,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     let done = match cli.verb {
         Verb::Pull(args) => pull::run(&global, args),
+        Verb::Copy(args) => copy::run(&args),
         Verb::Push(args) => push::run(&global, &args),
         Verb::Login(args) => login::run(args),
         Verb::Logout(args) => logout::run(&args),

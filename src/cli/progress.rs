@@ -19,6 +19,8 @@ pub(super) struct Progress {
     mode: Mode,
     /// Whether it has been said that layers are not confined.
     said: AtomicBool,
+    /// What was done with a blob that has gone to its target.
+    sent: &'static str,
 }
 
 #[derive(Debug)]
@@ -37,7 +39,12 @@ impl Progress {
         } else {
             Mode::Lines
         };
-        Self { mode, said: AtomicBool::new(false) }
+        Self { mode, said: AtomicBool::new(false), sent: "Pushed" }
+    }
+
+    /// The same for a copy, which is no push.
+    pub(super) fn of_copy(quiet: bool) -> Self {
+        Self { sent: "Copied", ..Self::new(quiet) }
     }
 
     /// Says something above the bars.
@@ -83,14 +90,14 @@ impl Observer for Progress {
             _ => {}
         }
         match &self.mode {
-            Mode::Bars { all, layers } => show(all, layers, event),
+            Mode::Bars { all, layers } => show(all, layers, event, self.sent),
             Mode::Lines => match event {
                 Event::Exists(digest) => self.say(&format!("{}: Already exists", digest.short())),
                 Event::Unpacked(digest) => self.say(&format!("{}: Pull complete", digest.short())),
                 Event::Mounted(digest, from) => {
                     self.say(&format!("{}: Mounted from {from}", digest.short()));
                 }
-                Event::Sent(digest) => self.say(&format!("{}: Pushed", digest.short())),
+                Event::Sent(digest) => self.say(&format!("{}: {}", digest.short(), self.sent)),
                 Event::There(digest) => {
                     self.say(&format!("{}: Layer already exists", digest.short()));
                 }
@@ -101,7 +108,12 @@ impl Observer for Progress {
     }
 }
 
-fn show(all: &MultiProgress, layers: &Mutex<HashMap<Digest, ProgressBar>>, event: Event<'_>) {
+fn show(
+    all: &MultiProgress,
+    layers: &Mutex<HashMap<Digest, ProgressBar>>,
+    event: Event<'_>,
+    sent: &'static str,
+) {
     let mut layers = layers.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     match event {
         Event::Layers(descriptors) => {
@@ -116,11 +128,11 @@ fn show(all: &MultiProgress, layers: &Mutex<HashMap<Digest, ProgressBar>>, event
             }
         }
         Event::Received(digest, bytes) => advance(&layers, digest, bytes, "Pulling"),
-        Event::Sending(digest, bytes) => advance(&layers, digest, bytes, "Pushing"),
+        Event::Sending(digest, bytes) => advance(&layers, digest, bytes, "Sending"),
         Event::Exists(digest) => finish(&layers, digest, "Already exists"),
         Event::Unpacked(digest) => finish(&layers, digest, "Pull complete"),
         Event::Mounted(digest, _) => finish(&layers, digest, "Mounted"),
-        Event::Sent(digest) => finish(&layers, digest, "Pushed"),
+        Event::Sent(digest) => finish(&layers, digest, sent),
         Event::There(digest) => finish(&layers, digest, "Already there"),
         Event::DroppedAttributes(_) | Event::PassedOver(..) | Event::Unconfined => {}
     }

@@ -1,6 +1,6 @@
 //! `mydocker push`.
 
-use super::failure::While as _;
+use super::failure::{Failure, While as _};
 use super::progress::Progress;
 use super::remote::{PARALLEL, RemoteArgs};
 use super::{Global, Outcome, output};
@@ -31,6 +31,12 @@ pub(super) fn run(global: &Global, args: &Args) -> Outcome {
     let destination: Reference = destination.parse().doing(&what)?;
     let store = global.store().doing(&what)?;
     let image = image::find(&store, &args.reference).doing(&what)?;
+    // An id has the form of a name, of a repository that nobody means.
+    if args.destination.is_none() && image.reference().as_ref() != Some(&destination) {
+        let hint =
+            format!("say where to: mydocker push {} REGISTRY/REPOSITORY:TAG", args.reference);
+        return Err(Failure::new(&what, "that is not the image's name", hint));
+    }
     let client = args.remote.client().doing(&what)?;
     let progress = Progress::new(args.quiet);
     let (registry, repository) = (destination.registry(), destination.repository());

@@ -153,6 +153,14 @@ pub enum Error {
         /// What is on offer.
         offered: String,
     },
+    /// An archive or layout has no image of the name.
+    #[error("`{path}` has no image `{tag}`")]
+    NoSuchTag {
+        /// The archive or layout.
+        path: String,
+        /// The name.
+        tag: String,
+    },
     /// What was imported is of no known kind.
     #[error("`{path}` is no root filesystem, image archive or image layout: {why}")]
     NotAnImage {

@@ -95,7 +95,7 @@ impl Wanted<'_> {
             Self::Blob(_) => "blob",
             Self::Manifest(_) | Self::NewManifest(_) => "manifest",
             Self::Tags(_) => "tags",
-            Self::Upload(_) => "upload",
+            Self::Upload(_) => "answer to an upload",
         }
     }
 }

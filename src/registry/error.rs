@@ -384,6 +384,9 @@ impl Error {
             Self::ShortName { .. } => {
                 "write the registry in front, as in docker.io/library/NAME, or give it an alias".to_owned()
             }
+            Self::Status { status: 413, .. } => {
+                "the registry, or a proxy in front of it, does not take so much at a time".to_owned()
+            }
             Self::NotARegistry { .. } => {
                 "is the name right? Networks that want a login first answer like this, too".to_owned()
             }

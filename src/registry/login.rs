@@ -13,7 +13,7 @@ use super::address::Class;
 use super::auth::{MAX_TOKEN, basic, no_token, realm_url, secret_header};
 use super::challenge::Challenge;
 use super::client::{Client, challenges};
-use super::credentials::{self, AuthFile, HUB_KEY, normalise, unusable};
+use super::credentials::{self, AuthFile, Credentials, HUB_KEY, normalise, unusable};
 use super::error::{Error, host_and_port, said};
 use super::secret::Secret;
 use super::transport::{self, Answer, Bulk, Call};
@@ -296,9 +296,22 @@ pub fn forget(environment: &Environment, key: &LoginKey) -> Result<Vec<Keeper>, 
     Ok(found)
 }
 
+/// The user name and password that are known for `key` already. An identity token is none: it has no name.
+///
+/// # Errors
+/// A file or helper that should have had an answer and failed.
+pub fn known(environment: &Environment, key: &LoginKey) -> Result<Option<(String, Secret)>, Error> {
+    let repository = key.path.as_deref().unwrap_or_default();
+    let found = credentials::find(environment, key.registry(), repository)?;
+    Ok(found.and_then(|found| match found.credentials {
+        Credentials::Password { user, password } => Some((user, password)),
+        _ => None,
+    }))
+}
+
 /// Another place that still has credentials for `key`, after [`forget`]: podman's file, for one.
 pub fn left(environment: &Environment, key: &LoginKey) -> Result<Option<String>, Error> {
-    let repository = key.path.as_deref().unwrap_or("x");
+    let repository = key.path.as_deref().unwrap_or_default();
     Ok(credentials::find(environment, key.registry(), repository)?.map(|found| found.place))
 }
 

@@ -6,7 +6,7 @@
 //!
 //! - `client`, `blob`, `tags`, `search`: what is asked for, and the reader that resumes a broken download.
 //! - `config`, `sources`: which places a reference stands for, and which of them still deserve to be asked.
-//! - `push`, `upload`, `pipe`: what is given, and the upload that goes on where it broke off.
+//! - `push`, `upload`, `resume`, `pipe`: what is given, and the upload that goes on where it broke off.
 //! - `auth`, `challenge`, `credentials`, `helper`, `secret`: who we are, and to whom that is said.
 //! - `login`, `authfile`: how that comes to be known here.
 //! - `transport`, `address`, `proxy`, `tls`, `certificate`: one exchange with its redirects, and how far it may go.
@@ -33,6 +33,7 @@ mod options;
 mod pipe;
 mod proxy;
 mod push;
+mod resume;
 mod search;
 mod secret;
 mod sources;
@@ -45,7 +46,7 @@ pub use blob::Blob;
 pub use cause::Cause;
 pub use client::{Client, RawManifest, media_type_of};
 pub use error::{Error, Issuer, Sent};
-pub use login::{Keeper, Login, LoginKey, LoginKeyError, forget, keep, left};
+pub use login::{Keeper, Login, LoginKey, LoginKeyError, forget, keep, known, left};
 pub use options::{Environment, Options};
 pub use push::{Content, Pushed};
 pub use search::SearchResult;

@@ -10,15 +10,16 @@ use std::time::Duration;
 
 use reqwest::Url;
 use reqwest::blocking::{Body, Client as Http, Response};
-use reqwest::header::{self, HeaderMap};
+use reqwest::header;
 
 use super::address::{Class, ip};
 use super::client::{Client, Wanted};
 use super::config::Source;
-use super::error::{Error, Sent, host_and_port, shown};
+use super::error::{Error, Sent, host_and_port};
 use super::pipe::{PipeWriter, Stuck, pipe};
 use super::push::{Content, Pushed};
-use super::transport::{Answer, Bulk, Call, next_hop};
+use super::resume::{location, out_of_bounds, range_end};
+use super::transport::{Answer, Bulk, Call};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::Hasher;
 
@@ -26,6 +27,9 @@ use crate::oci::digest::Hasher;
 const SMALL: u64 = 256 << 10;
 /// The bytes that are read and handed over at a time.
 const PIECE: usize = 64 << 10;
+/// The bytes that go in one request after a whole upload was cut off before anything of it was taken: a proxy in front
+/// of the registry may allow no more.
+const CHUNK: u64 = 1 << 20;
 /// After so many bytes without trouble, the tries are counted from the start.
 const WORTHWHILE: u64 = 1 << 20;
 /// The client's own deadline for a request with a body; those who feed it keep a shorter time themselves.
@@ -47,6 +51,8 @@ pub(super) struct Upload<'a> {
     /// Tries that failed, and the bytes that the registry has taken since the last of them.
     tries: u32,
     gained: u64,
+    /// Where the last request began that was cut off.
+    cut_off: Option<u64>,
 }
 
 /// An upload as the registry knows it.
@@ -70,8 +76,20 @@ impl<'a> Upload<'a> {
         sent: &'a dyn Fn(u64),
     ) -> Self {
         let hasher = Hasher::new(descriptor.digest.algorithm());
-        let (session, hashed, tries, gained) = (None, 0, 0, 0);
-        Self { client, origin, descriptor, content, sent, session, hasher, hashed, tries, gained }
+        let (session, hashed, tries, gained, cut_off) = (None, 0, 0, 0, None);
+        Self {
+            client,
+            origin,
+            descriptor,
+            content,
+            sent,
+            session,
+            hasher,
+            hashed,
+            tries,
+            gained,
+            cut_off,
+        }
     }
 
     /// Uploads the blob, unless the registry can take it from its own repository `from`.
@@ -154,7 +172,10 @@ impl<'a> Upload<'a> {
             return self.finish(bytes);
         }
         while self.offset() < size {
-            self.patch()?;
+            match self.cut_off == Some(self.offset()) {
+                true => self.patch_chunk()?,
+                false => self.patch()?,
+            }
         }
         self.finish(Vec::new())
     }
@@ -223,7 +244,11 @@ impl<'a> Upload<'a> {
         }
         // The last bytes are on their way still, and the registry has to write them down.
         let response = match answer.recv_timeout(longest) {
-            Ok(result) => result.map_err(|error| self.transport_error(error))?,
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => {
+                self.cut_off = Some(offset);
+                return Err(self.transport_error(error));
+            }
             Err(_) => return Err(timeout("answer", longest)),
         };
         if !response.status().is_success() {
@@ -232,6 +257,47 @@ impl<'a> Upload<'a> {
         // Some registries do not say how much they took, which is all then.
         let taken = range_end(response.headers()).filter(|end| *end > offset && *end <= size);
         self.moved(&response, taken.unwrap_or(size))
+    }
+
+    /// Sends some of the blob, from memory. Other than with a body that comes out of a pipe, an answer that comes before
+    /// all was sent is heard, so that a refusal is not taken for a broken connection.
+    fn patch_chunk(&mut self) -> Result<(), Error> {
+        let (offset, (location, limit, _)) = (self.offset(), self.target()?);
+        let bytes = self.read_chunk(offset)?;
+        let end = offset + bytes.len() as u64;
+        let longest = self.client.transport.options().document_timeout;
+        let patch = |http: &Http, url: Url| {
+            let request = http.patch(url).timeout(longest).body(bytes.clone());
+            let request = request.header(header::CONTENT_RANGE, format!("{offset}-{}", end - 1));
+            request.header(header::CONTENT_TYPE, "application/octet-stream")
+        };
+        let sent = self.client.request_at(self.origin, WANTED, &location, limit, &patch);
+        let response = sent.map_err(|error| self.at_location(error))?.response;
+        let taken = range_end(response.headers()).filter(|taken| *taken > offset && *taken <= end);
+        self.moved(&response, taken.unwrap_or(end))?;
+        self.cut_off = Some(self.offset());
+        Ok(())
+    }
+
+    fn read_chunk(&mut self, offset: u64) -> Result<Vec<u8>, Error> {
+        let (digest, expected) = (&self.descriptor.digest, self.descriptor.size);
+        let failed = |error| Error::from_read(error, digest);
+        let mut bytes = Vec::new();
+        let reader = self.content.open(offset).map_err(failed)?;
+        reader.take(CHUNK.min(expected - offset)).read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.is_empty() {
+            return Err(Error::Size { digest: digest.clone(), expected, actual: offset });
+        }
+        self.hash(&bytes, offset);
+        Ok(bytes)
+    }
+
+    /// Takes note of bytes that were read from `position` on. What was sent before in vain is not hashed twice.
+    fn hash(&mut self, bytes: &[u8], position: u64) {
+        let known = self.hashed.saturating_sub(position);
+        let known = usize::try_from(known).unwrap_or(bytes.len()).min(bytes.len());
+        self.hasher.update(&bytes[known..]);
+        self.hashed = self.hashed.max(position + bytes.len() as u64);
     }
 
     /// Sends a `PATCH` request from a thread of its own, which ends with the answer, or with the process.
@@ -297,11 +363,8 @@ impl<'a> Upload<'a> {
                 return Err(Error::Size { digest: digest.clone(), expected, actual: position });
             }
             piece.truncate(count);
-            // What was sent before in vain is not hashed twice.
-            let known = usize::try_from(self.hashed - position.min(self.hashed)).unwrap_or(count);
-            self.hasher.update(&piece[known.min(count)..]);
+            self.hash(&piece, position);
             position += count as u64;
-            self.hashed = self.hashed.max(position);
             if let Err(stuck) = writer.write(piece, patience) {
                 return Ok(Some(stuck));
             }
@@ -359,6 +422,11 @@ impl<'a> Upload<'a> {
             // The question how far the upload is answers a challenge, follows a redirect, and tells the place.
             401 => self.broken("it asks again who sends it"),
             301..=308 => self.broken("it sends it elsewhere"),
+            // Only here, where all that is left is sent; a chunk is smaller than any limit that makes sense.
+            413 => {
+                self.cut_off = Some(self.offset());
+                self.broken("it does not take so much at a time")
+            }
             416 => self.broken("it expects another part of it"),
             _ => {
                 let (registry, repository) =
@@ -410,66 +478,5 @@ impl<'a> Upload<'a> {
             }
             other => other,
         }
-    }
-}
-
-fn out_of_bounds(url: &Url) -> Error {
-    let why = "it is inside the network and the registry is not";
-    Error::Address { what: "upload address", url: shown(url), why }
-}
-
-/// Where an answer says that an upload goes on. A registry may name any place, also without a `Location`.
-fn location(from: &Url, headers: &HeaderMap) -> Result<Option<Url>, Error> {
-    let Some(value) = headers.get(header::LOCATION) else { return Ok(None) };
-    // What is no text leads nowhere, which is an error further on.
-    let next = next_hop(from, value.to_str().unwrap_or("http://"));
-    next.map(Some).map_err(|error| match error {
-        Error::Address { url, why, .. } => Error::Address { what: "upload address", url, why },
-        other => other,
-    })
-}
-
-/// The number of bytes that a registry has, from `Range: 0-1023`, which some write with `bytes=`.
-fn range_end(headers: &HeaderMap) -> Option<u64> {
-    let value = headers.get(header::RANGE)?.to_str().ok()?.trim();
-    let (first, last) = value.strip_prefix("bytes=").unwrap_or(value).split_once('-')?;
-    let last: u64 = last.trim().parse().ok()?;
-    if first.trim() == "0" { last.checked_add(1) } else { None }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_of_uploads() {
-        let read = |value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::RANGE, value.parse().unwrap());
-            range_end(&headers)
-        };
-        assert_eq!(read("0-1023"), Some(1024));
-        assert_eq!(read("bytes=0-1023"), Some(1024));
-        assert_eq!(read("0-0"), Some(1));
-        for bad in ["", "0", "1-2", "0-", "0-x", "-5", "0-18446744073709551615"] {
-            assert_eq!(read(bad), None, "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn where_an_upload_may_go_on() {
-        let from = "https://registry.example/v2/app/blobs/uploads/".parse().unwrap();
-        let at = |value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::LOCATION, value.parse().unwrap());
-            location(&from, &headers)
-        };
-        let url = |value: &str| at(value).unwrap().unwrap().to_string();
-        assert_eq!(url("/v2/x?_state=a%3D"), "https://registry.example/v2/x?_state=a%3D");
-        assert_eq!(url("https://storage.example/x"), "https://storage.example/x");
-        for bad in ["http://registry.example/x", "https://u:p@registry.example/x", "file:///x"] {
-            assert!(matches!(at(bad), Err(Error::Address { what: "upload address", .. })), "{bad}");
-        }
-        assert!(location(&from, &HeaderMap::new()).unwrap().is_none());
     }
 }

@@ -292,6 +292,26 @@ fn a_person_types_and_nothing_shows() {
 }
 
 #[test]
+fn what_is_known_already_is_tried_first() {
+    let (env, fake) = (TestEnv::new(), FakeRegistry::start());
+    fake.set_auth(Auth::Basic(USER, SECRET));
+    login(&env, &fake.host()).ok();
+    let before = fs::read(config(&env)).unwrap();
+    let again = || env.mydocker(["login", &fake.host()]).run();
+    again().success().prints("Login Succeeded\n").says("existing credentials of alice");
+    assert!(fs::read(config(&env)).unwrap() == before);
+    fake.set_auth(Auth::Basic(USER, "another"));
+    again().fails(125, &["refused", "not a terminal"]);
+    let mut pty = Pty::start(env.mydocker(["login", &fake.host()]), 24, 80);
+    pty.expect("Username: ");
+    pty.send(&format!("{USER}\n"));
+    pty.expect("Password: ");
+    pty.send("another\n");
+    assert_eq!(pty.finish(), 0, "{}", pty.transcript());
+    again().success();
+}
+
+#[test]
 fn the_terminal_shows_again_what_is_typed_however_it_ends() {
     let env = TestEnv::new();
     for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143), (Signal::SIGHUP, 129)] {

@@ -15,6 +15,7 @@ mod support;
 mod bundle;
 mod commit;
 mod contents;
+mod copy;
 mod crash;
 mod disk_usage;
 mod errors;

@@ -7,8 +7,10 @@ use serde_json::Value;
 use crate::support::command::Cmd;
 use crate::support::env::TestEnv;
 use crate::support::fixtures::{self, SECRET, USER};
+use crate::support::pty::Pty;
 use crate::support::registry::{Options, Registry};
 use crate::support::require::Need::{Root, Tool};
+use crate::support::user::{Allowed, User};
 
 /// Makes the layout's image `name` one of the store's.
 fn import(env: &TestEnv, layout: &str, name: &str) {
@@ -150,6 +152,8 @@ fn what_cannot_be_pushed() {
     let env = TestEnv::with_busybox();
     let digest = "0".repeat(64);
     env.mydocker(["push", "nosuch"]).run().fails(125, &["push nosuch", "no such image"]);
+    let id = env.mydocker(["images", "--quiet"]).ok();
+    env.mydocker(["push", id.trim()]).run().fails(125, &["not the image's name", "hint:"]);
     let pinned = format!("127.0.0.1:1/app@sha256:{digest}");
     env.mydocker(["push", "busybox", &pinned]).run().fails(125, &["digest"]);
     env.mydocker(["push", "busybox", "A:B:C"]).run().fails(125, &["invalid reference"]);
@@ -174,4 +178,30 @@ fn a_blob_that_has_rotted_is_not_pushed() {
     let committed =
         |r: &crate::support::registry::Request| r.method == "PUT" && r.path.contains("/manifests/");
     assert!(!registry.requests().iter().any(committed));
+}
+
+#[test]
+fn a_terminal_shows_progress() {
+    require!(Root, Tool("docker-registry"));
+    let (env, registry) = (TestEnv::with_busybox(), Registry::writable());
+    let mut pty = Pty::start(env.mydocker(["push", "busybox", &registry.image("app")]), 24, 100);
+    pty.expect("The push refers to repository [");
+    pty.expect("Pushed");
+    pty.expect("latest: digest: sha256:");
+    assert_eq!(pty.finish(), 0);
+    assert_eq!(pty.settings(), Pty::usual_settings());
+}
+
+#[test]
+fn an_ordinary_user_tags_and_pushes() {
+    require!(Root, Tool("docker-registry"), Tool("setpriv"));
+    let (env, registry) = (TestEnv::new(), Registry::writable());
+    let user = User::new(&env, Allowed::OneId);
+    let name = registry.image("app:v1");
+    user.mydocker(["--no-sync", "import", "--quiet"]).arg(fixtures::path("busybox.tar")).ok();
+    user.mydocker(["tag", "busybox", &name]).ok();
+    user.mydocker(["push", "--quiet", &name]).run().success().prints(&format!("{name}\n"));
+    user.mydocker(["rmi", &name]).ok();
+    user.mydocker(["--no-sync", "pull", "--quiet", &name]).ok();
+    user.mydocker(["copy", "--quiet", &name, "oci:layout"]).current_dir(user.root()).ok();
 }

@@ -129,6 +129,15 @@ fn an_image_is_inspected_without_a_pull() {
 }
 
 #[test]
+fn a_raw_manifest_does_not_talk_to_the_terminal() {
+    let (env, fake) = (TestEnv::new(), FakeRegistry::start());
+    let kind = "application/vnd.oci.image.manifest.v1+json";
+    fake.put_manifest("app", "latest", kind, b"\x1b[31m{}");
+    let output = env.mydocker(["inspect", "--remote", "--raw", &format!("{}/app", fake.host())]);
+    output.run().fails(125, &["no JSON"]);
+}
+
+#[test]
 fn platforms_are_listed_and_chosen() {
     require!(Tool("docker-registry"));
     let (env, registry) = (TestEnv::new(), Registry::start());

@@ -136,6 +136,27 @@ fn refusals_that_stay() {
 }
 
 #[test]
+fn a_proxy_that_takes_little_at_a_time_gets_little_at_a_time() {
+    let (user, fake) = (User::new(), FakeUpload::start());
+    for _ in 0..9 {
+        fake.fault("PATCH", Fault::TooLarge(413, 1 << 20));
+    }
+    arrives(&user, &fake, &noise(BIG + 5));
+    let patches: Vec<_> = fake.log().into_iter().filter(|r| r.method == "PATCH").collect();
+    let ranges: Vec<_> = patches.iter().map(|r| r.header("content-range")).collect();
+    let last = ["0-1048575", "1048576-2097151", "2097152-3145727", "3145728-3145732"];
+    assert_eq!(ranges[ranges.len() - 4..], last.map(Some), "{patches:#?}");
+    // One that takes nothing at all is named as such.
+    let (user, fake) = (User::new(), FakeUpload::start());
+    for _ in 0..9 {
+        fake.fault("PATCH", Fault::TooLarge(413, 1000));
+    }
+    let error = push(&user, &fake.host(), &noise(BIG)).unwrap_err();
+    assert!(matches!(error, Error::Status { status: 413, .. }), "{error}");
+    assert!(error.hint().is_some());
+}
+
+#[test]
 fn one_that_never_goes_well_ends_in_an_error() {
     let (user, fake) = (User::new(), FakeUpload::start());
     for _ in 0..20 {

@@ -25,6 +25,8 @@ pub enum Fault {
     Forget(usize),
     /// Takes so many bytes of the body and then none, with the connection open.
     Stall(usize),
+    /// Answers so as soon as the request's head is there, if the body is longer than said, and takes none of it.
+    TooLarge(u16, usize),
     /// Takes the body and keeps so many bytes of it, as its answer says.
     TakeOnly(usize),
     /// Does what was asked for and hangs up without a word.
@@ -156,6 +158,16 @@ impl State {
 
     fn respond(&self, stream: &mut TcpStream, mut request: Logged, length: usize) -> Goes {
         let fault = self.take_fault(&request.method);
+        if let Some(Fault::TooLarge(status, most)) = fault
+            && length > most
+        {
+            self.log.lock().unwrap().push(request);
+            answer(stream, status, &[("connection", "close".to_owned())])?;
+            // As nginx does, so that the answer is not lost in a reset.
+            stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+            io::copy(&mut stream.take(length as u64), &mut io::sink())?;
+            return Ok(false);
+        }
         let keep = match &fault {
             Some(Fault::Reset(at) | Fault::Forget(at) | Fault::Stall(at)) => length.min(*at),
             _ => length,

@@ -162,6 +162,11 @@ impl<'a, R: BufRead> Archive<'a, R> {
         self.remaining -= count as u64;
     }
 
+    /// Where the present entry's data, or what is left of it, begins.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
+    }
+
     /// Whether the archive ended with the block of zeros that POSIX wants, and not just with the stream.
     ///
     /// Every reader accepts an archive without it, but then one that was cut off between two entries looks complete.
