@@ -104,10 +104,16 @@ fn files(environment: &Environment) -> Vec<PathBuf> {
     let config = environment.xdg_config_home.clone().or_else(|| home(".config"));
     let all = [
         docker.map(|folder| folder.join("config.json")),
-        Some(podman),
+        Some(podman).filter(|path| !is_anothers(path)),
         config.map(|folder| folder.join("containers/auth.json")),
     ];
     all.into_iter().flatten().collect()
+}
+
+/// Whether a file that was not named by the user is out of reach: root in a user namespace of its own is taken for root
+/// by the name of podman's folder, and may not look into root's.
+fn is_anothers(path: &Path) -> bool {
+    path.metadata().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
 pub(super) fn read(path: &Path) -> Result<Option<AuthFile>, Error> {

@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 
 use crate::fake_registry::{Auth, FakeRegistry, Fault};
 use crate::support::command::{Cmd, Output};
-use crate::support::env::{TestEnv, program};
+use crate::support::env::{TestEnv, copy_program, program};
 use crate::support::fixtures::{SECRET, USER};
 use crate::support::pty::Pty;
 use crate::support::registry::{Options, Registry};
-use crate::support::require::Need::Tool;
+use crate::support::require::Need::{Root, Tool};
 
 const PASSWORD: Options = Options { basic_auth: true, ..Options::PLAIN };
 /// What stands for `SECRET` in a credentials file.
@@ -366,4 +366,25 @@ fn ways_to_give_a_password_that_are_none() {
     login(&["-u", "x", "127.0.0.1:1"]).input("x").run().fails(125, &["not a terminal", "hint:"]);
     login(&["busybox"]).run().fails(125, &["`busybox` is no registry", "hint:"]);
     env.mydocker(["logout", "a b"]).run().fails(125, &["is no registry"]);
+}
+
+#[test]
+fn roots_credentials_are_out_of_reach_and_no_obstacle() {
+    require!(Root, Tool("setpriv"), Tool("unshare"));
+    let (env, fake) = (TestEnv::new(), FakeRegistry::start());
+    fake.set_auth(Auth::Basic(USER, SECRET));
+    let copy = env.folder().join("mydocker");
+    copy_program(&copy);
+    // Only as seen from here: the machine's own folder stays as it is.
+    let script = "mount -t tmpfs none /run && mkdir -p -m 700 /run/containers/0 \
+                  && echo '{}' >/run/containers/0/auth.json && chmod 755 /run/containers \
+                  && exec setpriv --reuid=65534 --regid=65534 --clear-groups -- \"$@\"";
+    let cmd = Cmd::new("unshare").args(["--mount", "sh", "-c", script, "sh"]).arg(&copy);
+    // Its own root, in a user namespace, has the number of the machine's.
+    let root = env.folder().join("nobody");
+    fs::create_dir(&root).unwrap();
+    std::os::unix::fs::chown(&root, Some(65_534), Some(65_534)).unwrap();
+    let cmd = cmd.env("HOME", &root).env("MYDOCKER_RUN", root.join("run"));
+    let cmd = cmd.arg("--root").arg(root.join("store")).arg("pull");
+    cmd.arg(format!("{}/app", fake.host())).run().exits(125).says("needs a login");
 }
