@@ -34,5 +34,5 @@ mod transport;
 pub use blob::Blob;
 pub use client::{Client, RawManifest, media_type_of};
 pub use error::{Cause, Error, Issuer, Sent};
-pub use options::{Environment, Options};
+pub use options::{Environment, Options, caller};
 pub use sources::Watcher;
