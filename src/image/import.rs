@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 
 use nix::fcntl::OFlag;
 use serde::Deserialize;
@@ -396,6 +397,7 @@ impl Import<'_> {
             parallel: 2,
             vouched,
             resumed: Mutex::default(),
+            stopped: AtomicBool::default(),
         };
         let built = build.tree_of(&id)?;
         let digest = self.staging.write_blob(manifest_bytes)?;

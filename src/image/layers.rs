@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::arrival::{self, Arrival};
 use super::{Error, Event, Image, Observer, Silent};
@@ -52,6 +52,8 @@ pub(super) struct Build<'a> {
     pub(super) vouched: bool,
     /// Layers of which an earlier process had left something.
     pub(super) resumed: Mutex<HashSet<Digest>>,
+    /// Set when a layer has failed: what comes of the others is of no use now.
+    pub(super) stopped: AtomicBool,
 }
 
 /// A layer in its own folder.
@@ -157,9 +159,10 @@ impl Build<'_> {
         let worker = || {
             while let Some(at) = indexes.get(next.fetch_add(1, Ordering::Relaxed)) {
                 if let Err(error) = work(*at) {
-                    // The others finish the layer at hand and find nothing more to do.
-                    next.store(indexes.len(), Ordering::Relaxed);
+                    // The others are told to stop, and then have errors of that.
                     lock(&failure).get_or_insert(error);
+                    next.store(indexes.len(), Ordering::Relaxed);
+                    self.stopped.store(true, Ordering::Release);
                 }
             }
         };
@@ -210,8 +213,7 @@ impl Build<'_> {
         if let Ok(file) = File::open(&staged) {
             return Ok(Box::new(VerifyReader::new(file, layer.digest.clone(), layer.size)));
         }
-        let (store, staging) = (self.store, self.staging);
-        let arrival = Arrival::begin(store, staging, layer, self.source, self.observer)?;
+        let arrival = Arrival::begin(self, layer)?;
         if arrival.is_resumed() {
             lock(&self.resumed).insert(layer.digest.clone());
         }
@@ -276,6 +278,7 @@ pub(super) fn restore_tree(store: &Store, image: &Image) -> Result<(), Error> {
         parallel: 1,
         vouched: true,
         resumed: Mutex::default(),
+        stopped: AtomicBool::default(),
     };
     let tree = build.tree()?;
     Ok(store.publish_tree(&staging, &image.id, tree.name.unwrap_or(TREE))?)

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 
 use super::layers::{self, Build, Source};
 use super::{Error, Event, Image, Observer};
@@ -126,6 +127,7 @@ impl Pull<'_> {
             parallel: self.options.parallel,
             vouched: true,
             resumed: Mutex::default(),
+            stopped: AtomicBool::default(),
         };
         let tree = build.tree_of(&id).inspect_err(|error| {
             if error.is_network() {
