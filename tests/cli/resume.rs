@@ -162,7 +162,9 @@ fn a_layer_that_fails_stops_the_others() {
     let (env, fake) = (TestEnv::new(), FakeRegistry::start());
     let (slow, gone) = (tar_of(&[("noise", &noise(SIZE))]), tar_of(&[("gone", b"x")]));
     let layers = serve_image(&fake, "app", "v1", &[slow, gone]);
-    fake.fault(&layers[0], 1, Fault::Drip(64 << 10, 50));
+    fake.fault(&layers[0], 1, Fault::Drip(32 << 10, 50));
+    // The second try comes when some of the other layer is here.
+    fake.fault(&layers[1], 1, Fault::error(503, ""));
     fake.fault(&layers[1], 1, Fault::error(404, "BLOB_UNKNOWN"));
     let name = format!("{}/app:v1", fake.host());
     pull(&env, &name).run().fails(125, &["blob unknown"]);
