@@ -48,6 +48,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::container::Containers;
+use crate::registry;
 use crate::runtime::{self, rootless};
 use crate::store::{Durability, Store};
 use failure::{Failure, While as _};
@@ -163,6 +164,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Err(failure) = cli.verb.seal() {
         return failure.report();
     }
+    registry::caller();
     if !nix::unistd::geteuid().is_root()
         && cli.verb.needs_ids()
         && let Err(failure) = enter_user_namespace()

@@ -27,19 +27,13 @@ impl RemoteArgs {
         options
     }
 
-    /// A client of registries. From now on, this process leaves no core behind: passwords would be in it.
+    /// A client of registries.
     pub(super) fn client(&self) -> Result<Client, Error> {
-        new_client(self.options())
+        Client::new(self.options())
     }
 
     /// The same with somebody who hears what becomes of mirrors.
     pub(super) fn watched(&self, watcher: Arc<dyn Watcher>) -> Result<Client, Error> {
-        new_client(Options { watcher: Some(watcher), ..self.options() })
+        Client::new(Options { watcher: Some(watcher), ..self.options() })
     }
-}
-
-fn new_client(options: Options) -> Result<Client, Error> {
-    // What cannot be forbidden is not worth an error: the kernel has known the call since 2.3.20.
-    let _ = nix::sys::prctl::set_dumpable(false);
-    Client::new(options)
 }

@@ -3,13 +3,14 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::layers::Source;
+use super::layers::Build;
 use super::{Error, Event, Observer};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::{Digest, Mismatch, VerifyReader};
 use crate::registry;
-use crate::store::{Partial, Staging, Store};
+use crate::store::{Partial, Staging};
 
 /// The verified bytes of a layer that the store lacks; at its end the layer is in the staging folder.
 pub(super) struct Arrival<'a> {
@@ -20,20 +21,20 @@ pub(super) struct Arrival<'a> {
     digest: Digest,
     seen: u64,
     observer: &'a dyn Observer,
+    stopped: &'a AtomicBool,
 }
+
+/// Why a layer stops coming that nobody needs any more.
+#[derive(Debug, thiserror::Error)]
+#[error("another layer has failed")]
+struct Stopped;
 
 impl<'a> Arrival<'a> {
     /// Begins, or goes on where an earlier process stopped.
-    pub(super) fn begin(
-        store: &Store,
-        staging: &'a Staging,
-        layer: &Descriptor,
-        source: &'a dyn Source,
-        observer: &'a dyn Observer,
-    ) -> Result<Self, Error> {
-        let mut partial = store.partial(staging, layer)?;
+    pub(super) fn begin(build: &'a Build<'_>, layer: &Descriptor) -> Result<Self, Error> {
+        let mut partial = build.store.partial(build.staging, layer)?;
         let start = partial.start();
-        let rest = match source.open(layer, start) {
+        let rest = match build.source.open(layer, start) {
             Ok(rest) => rest,
             Err(error) => {
                 if error.is_network() {
@@ -44,8 +45,9 @@ impl<'a> Arrival<'a> {
         };
         let resumed = Resumed { file: partial.file()?, left: start, rest };
         let inner = VerifyReader::new(resumed, layer.digest.clone(), layer.size);
-        let digest = layer.digest.clone();
-        Ok(Self { inner, partial: Some(partial), staging, digest, seen: 0, observer })
+        let (partial, digest) = (Some(partial), layer.digest.clone());
+        let (staging, observer, stopped) = (build.staging, build.observer, &build.stopped);
+        Ok(Self { inner, partial, staging, digest, seen: 0, observer, stopped })
     }
 
     /// Whether there was something of it already.
@@ -56,6 +58,11 @@ impl<'a> Arrival<'a> {
 
 impl Read for Arrival<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.stopped.load(Ordering::Acquire) {
+            // What has come is kept if that of the layer is that failed.
+            self.partial.take().into_iter().for_each(|partial| self.staging.hold(partial));
+            return Err(io::Error::other(Stopped));
+        }
         match self.inner.read(buf) {
             Ok(0) if !buf.is_empty() => {
                 if let Some(mut partial) = self.partial.take() {

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 
 use serde_json::{Map, Value, json};
 
@@ -147,6 +148,7 @@ impl Commit<'_> {
             parallel: 2,
             vouched: true,
             resumed: Mutex::default(),
+            stopped: AtomicBool::default(),
             sharing: Sharing::Links,
         };
         let tree = build.tree_of(&id)?;

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -410,6 +411,7 @@ impl Import<'_> {
             vouched,
             resumed: Mutex::default(),
             sharing: Sharing::Links,
+            stopped: AtomicBool::default(),
         };
         let built = build.tree_of(&id)?;
         let digest = self.staging.write_blob(manifest_bytes)?;

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::arrival::{self, Arrival};
 use super::donors::{Donors, Offer};
@@ -64,6 +64,8 @@ pub(super) struct Build<'a> {
     /// Layers of which an earlier process had left something.
     pub(super) resumed: Mutex<HashSet<Digest>>,
     pub(super) sharing: Sharing,
+    /// Set when a layer has failed: what comes of the others is of no use now.
+    pub(super) stopped: AtomicBool,
 }
 
 /// What the layers of a tree have in common while they are unpacked.
@@ -192,9 +194,10 @@ impl Build<'_> {
         let worker = || {
             while let Some(at) = indexes.get(next.fetch_add(1, Ordering::Relaxed)) {
                 if let Err(error) = work(*at) {
-                    // The others finish the layer at hand and find nothing more to do.
-                    next.store(indexes.len(), Ordering::Relaxed);
+                    // The others are told to stop, and then have errors of that.
                     lock(&failure).get_or_insert(error);
+                    next.store(indexes.len(), Ordering::Relaxed);
+                    self.stopped.store(true, Ordering::Release);
                 }
             }
         };
@@ -321,8 +324,7 @@ impl Build<'_> {
         if let Ok(file) = File::open(&staged) {
             return Ok(Box::new(VerifyReader::new(file, layer.digest.clone(), layer.size)));
         }
-        let (store, staging) = (self.store, self.staging);
-        let arrival = Arrival::begin(store, staging, layer, self.source, self.observer)?;
+        let arrival = Arrival::begin(self, layer)?;
         if arrival.is_resumed() {
             lock(&self.resumed).insert(layer.digest.clone());
         }
@@ -398,6 +400,7 @@ pub(super) fn restore_tree(store: &Store, image: &Image, sharing: Sharing) -> Re
         vouched: true,
         resumed: Mutex::default(),
         sharing,
+        stopped: AtomicBool::default(),
     };
     let (images, _) = super::list(store)?;
     let tree = build.tree(&images)?;

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 
 use super::layers::{self, Build, Sharing, Source};
 use super::{Error, Event, Image, Observer};
@@ -127,6 +128,7 @@ impl Pull<'_> {
             vouched: true,
             resumed: Mutex::default(),
             sharing: Sharing::Links,
+            stopped: AtomicBool::default(),
         };
         let tree = build.tree_of(&id).inspect_err(|error| {
             if error.is_network() {

@@ -259,7 +259,9 @@ fn fetch_token(
     // The parser's own words could repeat the token.
     let answer: TokenAnswer = serde_json::from_slice(&bytes)
         .map_err(|_| no_token(registry, "its token service's answer is not understood"))?;
-    let token = answer.token.or(answer.access_token).filter(|token| !token.is_empty());
+    // Some send both, and one of them empty.
+    let token = [answer.token, answer.access_token].into_iter().flatten();
+    let token = token.into_iter().find(|token| !token.is_empty());
     let token = token.ok_or_else(|| no_token(registry, "its token service sends none"))?;
     Ok((Secret::new(token), answer.expires_in.unwrap_or(DEFAULT_LIFETIME).max(DEFAULT_LIFETIME)))
 }

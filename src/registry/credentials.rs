@@ -95,7 +95,7 @@ fn files(environment: &Environment) -> Vec<PathBuf> {
     let runtime = environment
         .xdg_runtime_dir
         .clone()
-        .unwrap_or_else(|| PathBuf::from(format!("/run/containers/{}", nix::unistd::geteuid())));
+        .unwrap_or_else(|| PathBuf::from(format!("/run/containers/{}", environment.uid)));
     // Without XDG_RUNTIME_DIR, podman leaves the folder `containers` out: it is in the path already.
     let podman = match environment.xdg_runtime_dir {
         Some(_) => runtime.join("containers/auth.json"),

@@ -47,7 +47,7 @@ pub use cause::Cause;
 pub use client::{Client, RawManifest, media_type_of};
 pub use error::{Error, Issuer, Sent};
 pub use login::{Keeper, Login, LoginKey, LoginKeyError, forget, keep, known, left};
-pub use options::{Environment, Options};
+pub use options::{Environment, Options, caller};
 pub use push::{Content, Pushed};
 pub use search::SearchResult;
 pub use secret::Secret;

@@ -3,7 +3,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::sources::Watcher;
@@ -53,6 +53,8 @@ impl Default for Options {
 /// It is a value and not a look at the process's environment, so that a caller can say exactly what is used.
 #[derive(Clone, Default)]
 pub struct Environment {
+    /// The user's id, as the machine knows it.
+    pub uid: u32,
     /// `HOME`.
     pub home: Option<PathBuf>,
     /// `DOCKER_CONFIG`, the folder of docker's `config.json`.
@@ -91,6 +93,13 @@ pub struct Environment {
     pub short_name_aliases: Option<PathBuf>,
 }
 
+/// The id of the user who called this program. The first call must come before the process becomes root in a user
+/// namespace of its own, in which it has another one.
+pub fn caller() -> u32 {
+    static CALLER: OnceLock<u32> = OnceLock::new();
+    *CALLER.get_or_init(|| nix::unistd::geteuid().as_raw())
+}
+
 impl Environment {
     /// What the process's environment variables say. An empty variable counts as none.
     pub fn of_process() -> Self {
@@ -123,11 +132,13 @@ impl Environment {
         };
         let mut registries_conf_dirs = with_system(None, &["/etc/containers/registries.conf.d"]);
         registries_conf_dirs.extend(below_home(".config/containers/registries.conf.d"));
-        let short_name_aliases = match nix::unistd::geteuid().is_root() {
+        let uid = caller();
+        let short_name_aliases = match uid == 0 {
             true => Some(PathBuf::from("/var/cache/containers/short-name-aliases.conf")),
             false => below_home(".cache/containers/short-name-aliases.conf"),
         };
         Self {
+            uid,
             home,
             docker_config: path("DOCKER_CONFIG"),
             registry_auth_file: path("REGISTRY_AUTH_FILE"),

@@ -302,3 +302,20 @@ fn thirty_two_pulls_at_once() {
         env.mydocker(["run", "--rm", name, "test", "-s", "/variant"]).ok();
     }
 }
+
+#[test]
+fn an_ordinary_user_with_a_password() {
+    use crate::support::user::{Allowed, User};
+    require!(Root, Tool("docker-registry"), Tool("setpriv"));
+    let (env, registry) =
+        (TestEnv::new(), Registry::with(Options { basic_auth: true, ..Options::PLAIN }));
+    let user = User::new(&env, Allowed::ManyIds);
+    let text = format!(r#"{{"auths":{{"{}":{{{}}}}}}}"#, registry.host(), basic(USER, SECRET));
+    let file = user.root().with_file_name("auth.json");
+    fs::write(&file, text).unwrap();
+    let cmd = user.mydocker(["--no-sync", "pull", &registry.image("busybox")]);
+    cmd.env("REGISTRY_AUTH_FILE", &file).run().success();
+    // In a namespace it is root, and yet root's own files are not its own.
+    let cmd = user.mydocker(["--no-sync", "pull", &registry.image("layered")]);
+    cmd.run().fails(125, &["needs a login"]);
+}

@@ -155,3 +155,23 @@ fn a_pull_that_is_interrupted_leaves_the_terminal_as_it_was() {
         (pty.transcript().rfind("\x1b[?25l"), pty.transcript().rfind("\x1b[?25h"));
     assert!(hidden <= shown, "the cursor stays hidden: {}", pty.transcript());
 }
+
+#[test]
+fn a_layer_that_fails_stops_the_others() {
+    require!(Root);
+    let (env, fake) = (TestEnv::new(), FakeRegistry::start());
+    let (slow, gone) = (tar_of(&[("noise", &noise(SIZE))]), tar_of(&[("gone", b"x")]));
+    let layers = serve_image(&fake, "app", "v1", &[slow, gone]);
+    fake.fault(&layers[0], 1, Fault::Drip(32 << 10, 50));
+    // The second try comes when some of the other layer is here.
+    fake.fault(&layers[1], 1, Fault::error(503, ""));
+    fake.fault(&layers[1], 1, Fault::error(404, "BLOB_UNKNOWN"));
+    let name = format!("{}/app:v1", fake.host());
+    pull(&env, &name).run().fails(125, &["blob unknown"]);
+    let left = env.partial_blobs().pop().unwrap();
+    let left = std::fs::metadata(env.root().join("partial").join(left)).unwrap().len();
+    assert!(left < SIZE as u64, "it came to its end");
+    pull(&env, &name).ok();
+    assert_eq!(ranges(&fake), [format!("bytes={left}-")]);
+    env.assert_no_rubbish();
+}

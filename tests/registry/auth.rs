@@ -316,3 +316,82 @@ fn denied_is_not_unauthorized() {
     assert!(text.contains("in words") && text.contains("app:v1"), "{text}");
     assert!(error.hint().is_some());
 }
+
+/// What the registries of the world ask for and answer.
+#[test]
+fn registries_of_every_make() {
+    let good = "good-0-x";
+    let both = r#"{"token":"good-0-x","access_token":"good-0-x","expires_in":300,"issued_at":"2026-01-01T00:00:00Z"}"#;
+    let one = r#"{"token":"good-0-x"}"#;
+    let other = r#"{"access_token":"good-0-x"}"#;
+    let empty = r#"{"token":"","access_token":"good-0-x"}"#;
+    // What the challenge has beside its realm, what the service answers, the user, the password.
+    let json_key = "{\n  \"type\": \"service_account\",\n  \"private_key\": \"a:b=c\"\n}";
+    let table = [
+        (
+            "Docker Hub",
+            r#",service="registry.docker.io",scope="repository:app:pull""#,
+            both,
+            "user",
+            "dckr_pat_x",
+        ),
+        ("GHCR", r#",service="ghcr.io",scope="repository:user/image:pull""#, one, "user", "ghp_x"),
+        ("Quay", r#",service="quay.io""#, one, "org+robot", "x"),
+        (
+            "GitLab",
+            r#",service="container_registry",scope="repository:app:pull",error="invalid_token""#,
+            one,
+            "gitlab-ci-token",
+            "x",
+        ),
+        (
+            "Harbor",
+            r#",service="harbor-registry",scope="repository:app:pull""#,
+            empty,
+            "robot$x",
+            "x",
+        ),
+        (
+            "ACR",
+            r#",service="x.azurecr.io",scope="repository:app:pull""#,
+            other,
+            "00000000-0000-0000-0000-000000000000",
+            "x",
+        ),
+        ("GCR", r#",service="gcr.io",scope="repository:app:pull""#, both, "_json_key", json_key),
+        ("one that says nothing", "", one, "user", "x"),
+    ];
+    for (make, rest, answer, name, password) in table {
+        let user = User::new();
+        let (fake, service) = with_tokens();
+        let challenge = format!("Bearer realm=\"{}\"{rest}", service.url("/token?account=x"));
+        fake.set_auth(Auth::Challenge(challenge));
+        service.fault("/token", 1, Fault::body(answer));
+        user.log_in(&fake.host(), name, password);
+        user.client()
+            .manifest(&reference(&fake, "app:v1"))
+            .unwrap_or_else(|e| panic!("{make}: {e}"));
+        let asked = &service.log()[0];
+        assert!(
+            asked.path.contains("account=x&") && asked.path.contains("scope=repository"),
+            "{make}"
+        );
+        let sent =
+            asked.header("authorization").unwrap().strip_prefix("Basic ").unwrap().to_owned();
+        use base64::Engine;
+        let decoded = base64::engine::general_purpose::STANDARD.decode(sent).unwrap();
+        assert_eq!(String::from_utf8(decoded).unwrap(), format!("{name}:{password}"), "{make}");
+        let last = fake.log().pop().unwrap();
+        assert_eq!(last.header("authorization"), Some(&*format!("Bearer {good}")), "{make}");
+    }
+    // ECR asks for the password itself; Artifactory and Nexus offer both ways.
+    let user = User::new();
+    let fake = with_app();
+    fake.set_auth(Auth::Basic("AWS", "eyJwYXlsb2FkIjoi"));
+    user.log_in(&fake.host(), "AWS", "eyJwYXlsb2FkIjoi");
+    user.client().manifest(&reference(&fake, "app:v1")).unwrap();
+    let (fake, service) = with_tokens();
+    let both = format!("Basic realm=\"x\", Bearer realm=\"{}\"", service.url("/token"));
+    fake.set_auth(Auth::Challenge(both));
+    user.client().manifest(&reference(&fake, "app:v1")).unwrap();
+}
