@@ -363,22 +363,27 @@ fn no_file_is_named_by_what_comes_from_outside() {
 #[test]
 fn endless_documents() {
     require!(Root);
-    let env = TestEnv::new();
-    for part in ["manifests", "blobs", "/token"] {
-        for status in [200, 401, 500] {
-            let fake = FakeRegistry::start();
-            good_image(&fake, "app", "v1");
-            if part == "/token" {
-                fake.set_auth(Auth::Bearer(fake.url("/token")));
-            }
-            fake.fault(part, usize::MAX, Fault::Endless);
-            if status != 200 {
-                fake.fault(part, usize::MAX, Fault::Status(status));
-            }
-            env.assert_refused(pull(&env, &fake, "app:v1"), 125, &["app"]);
-            assert!(fake.sent() < 120 << 20, "{part} {status}: {}", fake.sent());
+    let pull_from = |part: &str, status: u16| {
+        let (env, fake) = (TestEnv::new(), FakeRegistry::start());
+        good_image(&fake, "app", "v1");
+        if part == "/token" {
+            fake.set_auth(Auth::Bearer(fake.url("/token")));
         }
-    }
+        fake.fault(part, usize::MAX, Fault::Endless);
+        if status != 200 {
+            fake.fault(part, usize::MAX, Fault::Status(status));
+        }
+        env.assert_refused(pull(&env, &fake, "app:v1"), 125, &["app"]);
+        assert!(fake.sent() < 120 << 20, "{part} {status}: {}", fake.sent());
+    };
+    // Most of the time they wait between tries.
+    std::thread::scope(|scope| {
+        for part in ["manifests", "blobs", "/token"] {
+            for status in [200, 401, 500] {
+                scope.spawn(move || pull_from(part, status));
+            }
+        }
+    });
 }
 
 /// GHSA-r3h2-rgqf-9hv9, GHSA-4587-w9mm-xxvh, and the oversized `index.json` of CVE-2023-25153.
@@ -445,6 +450,11 @@ fn layouts_that_lead_out_of_themselves() {
         .set_len(8 << 30)
         .unwrap();
     env.assert_refused(env.mydocker(["import"]).arg(&whole).timeout(20), 125, &["import"]);
+    // And as an archive, which takes ten kilobytes.
+    let archive = env.folder().join("sparse.tar");
+    Cmd::new("tar").arg("-S").arg("-C").arg(&whole).arg("-cf").arg(&archive).arg(".").ok();
+    let cmd = env.mydocker(["import"]).arg(&archive).timeout(20);
+    env.assert_refused(cmd, 125, &["too large"]);
     assert!(!fs::read_to_string(env.root().join("index.json")).unwrap().contains("evil"));
 }
 
