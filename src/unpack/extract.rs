@@ -10,7 +10,7 @@ use nix::fcntl::AtFlags;
 use nix::sys::stat::{Mode, fstat, mkdirat, umask};
 use nix::unistd::{UnlinkatFlags, getegid, geteuid, linkat, unlinkat};
 
-use super::confine::{Confined, confine};
+use super::confine::{Confined, confine, unconfined};
 use super::descriptors::Descriptors;
 use super::error::Error;
 use super::layer::Layer;
@@ -91,7 +91,8 @@ impl<'a> Extractor<'a> {
         let links = dest.donor.map(|(donor, layer)| Links::new(donor, layer, dest.dir));
         let reach: Vec<_> = links.iter().flat_map(Links::directories).collect();
         let keep: Vec<_> = dest.headers.iter().map(|headers| headers.as_fd()).collect();
-        let confined = confine(dest.dir, &reach, &keep);
+        let confined =
+            if dest.walls { confine(dest.dir, &reach, &keep) } else { unconfined(dest.dir) };
         let Confined { root, own_fs, own_root, .. } =
             confined.map_err(|errno| Error::Confine(errno.into()))?;
         prepare(&root).map_err(|errno| Error::entry("open directory", b"/", errno))?;
