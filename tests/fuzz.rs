@@ -1,7 +1,7 @@
 //! The fuzz targets without a fuzzer: everything in the corpus, and a number of changed copies that are the same each
 //! time. `MYDOCKER_FUZZ_RUNS=100000` asks for more copies of each, `MYDOCKER_FUZZ_SEED=…` for others; so does `make fuzz`.
 
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::unwrap_used)]
 
 #[path = "../fuzz/targets.rs"]
 mod targets;
