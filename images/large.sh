@@ -8,7 +8,7 @@ umask 022
 out=${1:?usage: large.sh DIR}
 images=$(cd "$(dirname "$0")" && pwd)
 out=$(cd "$out" && pwd)
-wanted="golang-go clang default-jdk-headless libboost-dev linux-headers-$(dpkg --print-architecture) python3-sphinx perl-doc
+wanted="golang-go default-jdk-headless libboost-dev linux-headers-$(dpkg --print-architecture) python3-sphinx perl-doc
   gfortran"
 work=$(mktemp -d -p "$out")
 trap 'rm -rf "$work"' EXIT

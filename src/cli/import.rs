@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::failure::While as _;
 use super::progress::Progress;
 use super::{Global, Outcome, output};
-use crate::image::{self, Input};
+use crate::image::{self, Input, Limits};
 use crate::oci::reference::Reference;
 
 /// Make an image from a file or folder, without a registry
@@ -17,6 +17,9 @@ pub(super) struct Args {
     /// What to call the image [default: the name in the archive, or the file's own]
     #[arg(long)]
     name: Option<String>,
+    /// Let a layer ask for more or less; see pull
+    #[arg(long, value_name = "NAME=NUMBER[k|m|g|t]")]
+    limit: Vec<String>,
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
@@ -35,7 +38,9 @@ pub(super) fn run(global: &Global, args: Args) -> Outcome {
     };
     let store = global.store().doing(&what)?;
     let progress = Progress::new(args.quiet);
-    let imported = image::import(&store, &input, name.as_ref(), &progress).doing(&what)?;
+    let mut limits = Limits::default();
+    args.limit.iter().try_for_each(|limit| limits.set(limit)).doing(&what)?;
+    let imported = image::import(&store, &input, name.as_ref(), &limits, &progress).doing(&what)?;
     for (name, id) in imported {
         progress.say(&format!("Imported {} ({})", name.familiar(), id.digest().short()));
         output::data(&format!("{id}\n"));

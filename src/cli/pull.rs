@@ -3,7 +3,7 @@
 use super::failure::While as _;
 use super::progress::Progress;
 use super::{Global, Outcome, output};
-use crate::image::{self, PullOptions};
+use crate::image::{self, Limits, PullOptions};
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::registry::{self, Client};
@@ -17,6 +17,10 @@ pub(super) struct Args {
     /// Take the image for this platform instead of this machine's own
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<String>,
+    /// Let a layer ask for more or less: entries, bytes, directories, whiteouts, extension, extents, directory-xattrs; or
+    /// keep so many bytes free: free
+    #[arg(long, value_name = "NAME=NUMBER[k|m|g|t]")]
+    limit: Vec<String>,
     /// Reach this registry over http, without encryption
     #[arg(long, value_name = "REGISTRY")]
     plain_http: Vec<String>,
@@ -37,7 +41,10 @@ pub(super) fn run(global: &Global, args: Args) -> Outcome {
     let client = Client::new(options).doing(&what)?;
     let progress = Progress::new(args.quiet);
     progress.say(&format!("Pulling {reference}"));
-    let options = PullOptions { reference: reference.clone(), platform, parallel: PARALLEL };
+    let mut limits = Limits::default();
+    args.limit.iter().try_for_each(|limit| limits.set(limit)).doing(&what)?;
+    let options =
+        PullOptions { reference: reference.clone(), platform, parallel: PARALLEL, limits };
     let pulled = image::pull(&store, &client, &options, &progress).doing(&what)?;
     progress.say(&format!("Digest: {}", pulled.digest));
     progress.say(&if pulled.fresh {

@@ -67,10 +67,11 @@ pub fn import(
     store: &Store,
     input: &Input,
     name: Option<&Reference>,
+    limits: &Limits,
     observer: &dyn Observer,
 ) -> Result<Vec<(Reference, ImageId)>, Error> {
     let staging = store.stage()?;
-    let import = Import { store, staging: &staging, input, name, observer };
+    let import = Import { store, staging: &staging, input, name, limits, observer };
     match input {
         Input::Folder(path) => {
             let folder = open_folder(path)?;
@@ -89,6 +90,7 @@ struct Import<'a> {
     staging: &'a Staging,
     input: &'a Input,
     name: Option<&'a Reference>,
+    limits: &'a Limits,
     observer: &'a dyn Observer,
 }
 
@@ -108,7 +110,7 @@ impl Import<'_> {
                 let folder = self.staging.create_folder("archive")?;
                 let tar =
                     unpack::decoder(compression, &file).map_err(|e| self.io("decompress", e))?;
-                unpack::extract(tar, &Destination::new(folder.as_fd(), &Limits::default()))
+                unpack::extract(tar, &Destination::new(folder.as_fd(), self.limits))
                     .map_err(|source| Error::Layer { layer: self.input.shown(), source })?;
                 match self.open_inside(&folder, "manifest.json") {
                     Ok(manifest) => self.docker_archive(&folder, manifest),
@@ -151,7 +153,7 @@ impl Import<'_> {
     fn kind(&self, file: &mut File, compression: Compression) -> Result<Kind, Error> {
         let tar = unpack::decoder(compression, &*file).map_err(|e| self.io("decompress", e))?;
         let (mut entries, mut says_so, mut is_root) = (0_u64, false, false);
-        let looked = unpack::names(tar, &Limits::default(), |path| {
+        let looked = unpack::names(tar, self.limits, |path| {
             entries += 1;
             let path = String::from_utf8_lossy(path);
             let path = path.strip_prefix("./").unwrap_or(&path);
@@ -395,6 +397,7 @@ impl Import<'_> {
             parallel: 2,
             vouched,
             sharing: Sharing::Links,
+            limits: self.limits,
         };
         let built = build.tree_of(&id)?;
         let digest = self.staging.write_blob(manifest_bytes)?;

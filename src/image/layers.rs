@@ -56,6 +56,7 @@ pub(super) struct Build<'a> {
     /// archive was cut off, so its end marker has to.
     pub(super) vouched: bool,
     pub(super) sharing: Sharing,
+    pub(super) limits: &'a Limits,
 }
 
 /// What the layers of a tree have in common while they are unpacked.
@@ -100,6 +101,7 @@ impl Build<'_> {
             _ => Donors::default(),
         };
         let shared = Shared { origins: Origins::new(), donors };
+        self.check_free()?;
         self.staging.create_lists(TREE)?;
         let slots: Vec<Mutex<Option<Unpacked>>> =
             self.layers.iter().map(|_| Mutex::default()).collect();
@@ -131,6 +133,19 @@ impl Build<'_> {
         let list = self.staging.create_list(TREE)?;
         write_list(tree.as_fd(), &listed, shared.origins, list)?;
         Ok(Tree { name: Some(TREE), size })
+    }
+
+    /// Refuses at once what cannot fit: the layers that are still to come, packed as they are.
+    fn check_free(&self) -> Result<(), Error> {
+        let missing = (0..self.layers.len())
+            .filter(|at| !self.is_repeated(*at))
+            .map(|at| &self.layers[at])
+            .filter(|layer| {
+                !self.store.has_blob(layer) && !self.staging.blob_path(&layer.digest).exists()
+            });
+        let needed = missing.fold(self.limits.free, |sum, layer| sum.saturating_add(layer.size));
+        let free = self.staging.free()?;
+        if needed > free { Err(Error::NoSpace { needed, free }) } else { Ok(()) }
     }
 
     /// Fetches what the store lacks and checks it, without making a tree.
@@ -217,11 +232,10 @@ impl Build<'_> {
             return Ok(None);
         };
         let folder = self.staging.create_folder(&layer_name(at))?;
-        let limits = Limits::default();
         let dest = Destination {
             origins: Some((origins, number(at))),
             donor: Some((offer.donor, offer.layer)),
-            ..Destination::new(folder.as_fd(), &limits)
+            ..Destination::new(folder.as_fd(), self.limits)
         };
         match unpack::replay_layer(headers, &dest) {
             Ok(layer) => Ok(Some(Unpacked { folder, layer })),
@@ -260,12 +274,11 @@ impl Build<'_> {
         let compression = compression(layer)?;
         let reader = self.reader(layer)?;
         let expected = self.vouched.then(|| &self.diff_ids[at]);
-        let limits = Limits::default();
         let dest = Destination {
             origins: Some((origins, number(at))),
             donor: offer.map(|offer| (offer.donor, offer.layer)),
             headers: Some(&headers),
-            ..Destination::new(folder.as_fd(), &limits)
+            ..Destination::new(folder.as_fd(), self.limits)
         };
         let done = unpack::unpack_layer(reader, compression, expected, &dest);
         let (unpacked, _) = done.map_err(|source| self.error(at, source))?;
@@ -358,6 +371,7 @@ pub(super) fn restore_tree(store: &Store, image: &Image, sharing: Sharing) -> Re
         parallel: 1,
         vouched: true,
         sharing,
+        limits: &Limits::default(),
     };
     let (images, _) = super::list(store)?;
     let tree = build.tree(&images)?;

@@ -24,6 +24,8 @@ pub use layers::Sharing;
 pub use pull::{PullOptions, Pulled, pull};
 pub use remove::{Untagged, remove};
 
+pub use crate::unpack::{LimitError, Limits};
+
 /// What happens to an image's parts while it is pulled or imported; for whoever shows progress.
 pub trait Observer: Sync {
     /// One thing happened.

@@ -15,6 +15,7 @@ use crate::registry::{Client, RawManifest};
 use crate::store::{
     ANNOTATION_PULLED, ANNOTATION_SIZE, ANNOTATION_SOURCE, Error as StoreError, Publication, Store,
 };
+use crate::unpack::Limits;
 
 /// How deeply indexes may be nested.
 pub(super) const MAX_INDEX_DEPTH: usize = 4;
@@ -32,6 +33,8 @@ pub struct PullOptions {
     pub platform: Option<Platform>,
     /// How many layers are fetched and unpacked at a time.
     pub parallel: usize,
+    /// How much each layer may ask for.
+    pub limits: Limits,
 }
 
 /// What a pull did.
@@ -98,6 +101,7 @@ impl Pull<'_> {
             parallel: self.options.parallel,
             vouched: true,
             sharing: Sharing::Links,
+            limits: &self.options.limits,
         };
         let tree = build.tree_of(&id)?;
         staging.write_blob(&raw.bytes)?;

@@ -8,6 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::statvfs::statvfs;
 use nix::unistd::syncfs;
 
 use super::error::{At as _, Error};
@@ -168,6 +169,12 @@ impl Staging {
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// How many bytes may still be written to the store's file system.
+    pub fn free(&self) -> Result<u64, Error> {
+        let found = statvfs(&self.path).map_err(io::Error::from).at("look at", &self.path)?;
+        Ok(found.blocks_available().saturating_mul(found.fragment_size()))
     }
 
     /// Where the staged blob of `digest` is or will be.

@@ -31,7 +31,7 @@ mod xz;
 pub use self::compression::{Compression, decoder};
 pub use self::error::Error;
 pub use self::layer::Layer;
-pub use self::limits::Limits;
+pub use self::limits::{LimitError, Limits};
 pub use self::look::{diff_id, names};
 pub use self::merge::merge;
 pub use self::pack::pack;

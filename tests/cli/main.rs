@@ -11,6 +11,7 @@ mod errors;
 mod images;
 mod import;
 mod isolation;
+mod layer_limits;
 mod limits;
 mod lists;
 mod process;
