@@ -2,8 +2,8 @@
 # run.sh PROGRAM [NAME...]: measures PROGRAM beside its peers on this machine, as root, and prints tables with ratios.
 #
 #   pull    Debian from a registry on loopback: peers, and curl, gzip and tar of the same layer as the floor
-#   large   the same with an image of about 1.2 GB in two layers, and one that has both of them and a small one of its own
-#   import  a root filesystem tar of about 1 GB: tar -x of it as the floor
+#   large   the same with an image of about 1.5 GB in two layers, and one that has both of them and a small one of its own
+#   import  a root filesystem tar of about 1.4 GB: tar -x of it as the floor
 #   run     start and finish `true`: peers with a prepared bundle or image
 #   memory  the largest size of a pull in memory
 #
@@ -192,7 +192,7 @@ bench_large() {
     umount -q "$work/disk/p/overlay" || true
   done
   stop_registry
-  table "pull of 1.2 GB in two layers from loopback, fresh ext4 each time, 5 rounds" 'curl | gzip -d | tar -x'
+  table "pull of 1.5 GB in two layers from loopback, fresh ext4 each time, 5 rounds" 'curl | gzip -d | tar -x'
 }
 
 bench_import() {
@@ -206,7 +206,7 @@ bench_import() {
     fresh_disk
     lap 'mydocker import' "$program" --root "$work/disk/s" import --quiet "$fixtures/large.tar"
   done
-  table "import of an uncompressed root filesystem of 1 GB, fresh ext4 each time, 5 rounds" 'tar -x'
+  table "import of an uncompressed root filesystem of 1.4 GB, fresh ext4 each time, 5 rounds" 'tar -x'
 }
 
 bench_run() {

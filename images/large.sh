@@ -1,5 +1,5 @@
 #!/bin/sh
-# large.sh DIR: makes DIR/large, an OCI layout of an image of about 1.2 GB in two layers: DIR/debian.tar below, compilers
+# large.sh DIR: makes DIR/large, an OCI layout of an image of about 1.5 GB in two layers: DIR/debian.tar below, compilers
 # and libraries above; and DIR/large-sibling, which has the same base and a small layer of its own. For `make bench`.
 #
 # The packages are unpacked and not installed: it is their files that count.

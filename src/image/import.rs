@@ -8,11 +8,12 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use nix::fcntl::OFlag;
 use serde::Deserialize;
 
-use super::layers::{self, Build, Sharing, Source};
+use super::layers::{self, Build, Ready, Sharing, Source};
 use super::{Error, Event, Image, Observer, pull};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::{Algorithm, DiffId, Digest, Hasher, ImageId, Mismatch, VerifyReader};
@@ -92,6 +93,14 @@ struct Import<'a> {
     name: Option<&'a Reference>,
     limits: &'a Limits,
     observer: &'a dyn Observer,
+}
+
+/// Where the DiffIDs of an image come from.
+enum Vouched {
+    /// From its author.
+    Yes,
+    /// From the bytes at hand, which may have been unpacked on that occasion.
+    No(Option<Ready>),
 }
 
 /// What a tar archive holds.
@@ -195,13 +204,21 @@ impl Import<'_> {
             other => other,
         };
         self.rewind(&mut file)?;
+        if unpacked == Compression::None {
+            return self.plain_layer(&mut file);
+        }
         let layer = self.stage_blob(&mut file, kind)?;
-        let diff_id = match unpacked {
-            Compression::None => DiffId::new(layer.digest.clone()),
-            packed => unpack::diff_id(self.staged(&layer)?, packed)
-                .map_err(|source| Error::Layer { layer: self.input.shown(), source })?,
-        };
-        self.single_layer(layer, diff_id)
+        let diff_id = unpack::diff_id(self.staged(&layer)?, unpacked)
+            .map_err(|source| Error::Layer { layer: self.input.shown(), source })?;
+        self.single_layer(layer, diff_id, None)
+    }
+
+    /// An image of one uncompressed layer, which is read only once.
+    fn plain_layer(&self, tar: &mut File) -> Result<Vec<(Reference, ImageId)>, Error> {
+        let shown = self.input.shown();
+        let (ready, diff_id, size) = layers::unpack_ahead(self.staging, tar, self.limits, &shown)?;
+        let layer = Descriptor::new(OCI_LAYER, diff_id.digest().clone(), size);
+        self.single_layer(layer, diff_id, Some(ready))
     }
 
     fn root_folder(
@@ -213,9 +230,7 @@ impl Import<'_> {
         unpack::pack(folder.as_fd(), &mut io::BufWriter::with_capacity(1 << 20, &mut out))
             .map_err(|source| Error::Pack { path: path.to_owned(), source })?;
         self.rewind(&mut out)?;
-        let layer = self.stage_blob(&mut out, OCI_LAYER)?;
-        let diff_id = DiffId::new(layer.digest.clone());
-        self.single_layer(layer, diff_id)
+        self.plain_layer(&mut out)
     }
 
     /// An image of one layer, for this machine, that starts a shell: all that a root filesystem says of itself.
@@ -223,6 +238,7 @@ impl Import<'_> {
         &self,
         layer: Descriptor,
         diff_id: DiffId,
+        ready: Option<Ready>,
     ) -> Result<Vec<(Reference, ImageId)>, Error> {
         let name = match self.name {
             Some(name) => name.clone(),
@@ -246,7 +262,14 @@ impl Import<'_> {
             config: Descriptor::of(OCI_CONFIG, &config_bytes),
             layers: vec![layer],
         };
-        self.finish(name, &manifest, &to_json(&manifest)?, OCI_MANIFEST, &config_bytes, false)
+        self.finish(
+            name,
+            &manifest,
+            &to_json(&manifest)?,
+            OCI_MANIFEST,
+            &config_bytes,
+            Vouched::No(ready),
+        )
     }
 
     /// Every image that the layout in `folder` names.
@@ -277,7 +300,7 @@ impl Import<'_> {
                 &bytes,
                 &descriptor.media_type,
                 &config_bytes,
-                true,
+                Vouched::Yes,
             )?);
         }
         Ok(done)
@@ -355,7 +378,7 @@ impl Import<'_> {
                     &bytes,
                     OCI_MANIFEST,
                     &config_bytes,
-                    true,
+                    Vouched::Yes,
                 )?);
             }
         }
@@ -381,9 +404,13 @@ impl Import<'_> {
         manifest_bytes: &[u8],
         manifest_type: &str,
         config_bytes: &[u8],
-        vouched: bool,
+        vouched: Vouched,
     ) -> Result<Vec<(Reference, ImageId)>, Error> {
         layers::check_types(&manifest.layers)?;
+        let (vouched, ready) = match vouched {
+            Vouched::Yes => (true, None),
+            Vouched::No(ready) => (false, ready),
+        };
         let config = pull::parse_config(manifest, config_bytes)?;
         let id = ImageId::new(manifest.config.digest.clone());
         self.observer.event(Event::Layers(&manifest.layers));
@@ -398,6 +425,7 @@ impl Import<'_> {
             vouched,
             sharing: Sharing::Links,
             limits: self.limits,
+            ready: Mutex::new(ready),
         };
         let built = build.tree_of(&id)?;
         let digest = self.staging.write_blob(manifest_bytes)?;

@@ -57,12 +57,47 @@ pub(super) struct Build<'a> {
     pub(super) vouched: bool,
     pub(super) sharing: Sharing,
     pub(super) limits: &'a Limits,
+    /// The only layer, if it has been unpacked already.
+    pub(super) ready: Mutex<Option<Ready>>,
 }
 
 /// What the layers of a tree have in common while they are unpacked.
 struct Shared {
     origins: Origins,
     donors: Donors,
+}
+
+/// A layer that was unpacked before anybody knew its digest, with the notes for the list of its tree.
+pub(super) struct Ready {
+    unpacked: Unpacked,
+    origins: Origins,
+}
+
+/// Unpacks an uncompressed layer while it is hashed and copied into the staging folder; returns its digest as well, and
+/// its size in bytes. It becomes the only layer of its image.
+pub(super) fn unpack_ahead(
+    staging: &Staging,
+    tar: &mut File,
+    limits: &Limits,
+    shown: &str,
+) -> Result<(Ready, DiffId, u64), Error> {
+    const NAME: &str = "blob";
+    staging.create_lists(TREE)?;
+    let headers = staging.create_headers(TREE, 0)?;
+    let folder = staging.create_folder(&layer_name(0))?;
+    let origins = Origins::new();
+    let dest = Destination {
+        origins: Some((&origins, 0)),
+        headers: Some(&headers),
+        ..Destination::new(folder.as_fd(), limits)
+    };
+    let mut copy = Copy { inner: tar, file: staging.create_file(NAME)?, size: 0 };
+    let done = unpack::unpack_layer(&mut copy, Compression::None, None, &dest);
+    let layer = |source| Error::Layer { layer: shown.to_owned(), source };
+    let (unpacked, diff_id) = done.map_err(layer)?;
+    staging.rename_blob(NAME, diff_id.digest())?;
+    let size = copy.size;
+    Ok((Ready { unpacked: Unpacked { folder, layer: unpacked }, origins }, diff_id, size))
 }
 
 /// A layer in its own folder.
@@ -100,13 +135,23 @@ impl Build<'_> {
             Sharing::Links if self.vouched => Donors::find(self.store, images, self.diff_ids),
             _ => Donors::default(),
         };
-        let shared = Shared { origins: Origins::new(), donors };
-        self.check_free()?;
-        self.staging.create_lists(TREE)?;
         let slots: Vec<Mutex<Option<Unpacked>>> =
             self.layers.iter().map(|_| Mutex::default()).collect();
-        let (repeated, first): (Vec<usize>, Vec<usize>) =
+        let (repeated, mut first): (Vec<usize>, Vec<usize>) =
             (0..self.layers.len()).partition(|at| self.is_repeated(*at));
+        let mut shared = Shared { origins: Origins::new(), donors };
+        match lock(&self.ready).take() {
+            Some(ready) => {
+                shared.origins = ready.origins;
+                self.say_unpacked(0, &ready.unpacked.layer);
+                *lock(&slots[0]) = Some(ready.unpacked);
+                first.clear();
+            }
+            None => {
+                self.check_free()?;
+                self.staging.create_lists(TREE)?;
+            }
+        }
         self.side_by_side(&first, |at| {
             let unpacked = self.unpack(at, &shared)?;
             *lock(&slots[at]) = Some(unpacked);
@@ -282,14 +327,18 @@ impl Build<'_> {
         };
         let done = unpack::unpack_layer(reader, compression, expected, &dest);
         let (unpacked, _) = done.map_err(|source| self.error(at, source))?;
+        self.say_unpacked(at, &unpacked);
+        Ok(Unpacked { folder, layer: unpacked })
+    }
+
+    fn say_unpacked(&self, at: usize, unpacked: &Layer) {
         if unpacked.dropped_xattrs() > 0 {
             self.observer.event(Event::DroppedAttributes(unpacked.dropped_xattrs()));
         }
         if !unpacked.own_root() && nix::unistd::geteuid().is_root() {
             self.observer.event(Event::Unconfined);
         }
-        self.observer.event(Event::Unpacked(&layer.digest));
-        Ok(Unpacked { folder, layer: unpacked })
+        self.observer.event(Event::Unpacked(&self.layers[at].digest));
     }
 
     /// The layer's verified bytes: from the store, from the staging folder, or from the source into the staging folder.
@@ -358,6 +407,22 @@ fn number(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }
 
+/// Keeps a copy of a file that is read.
+struct Copy<'a> {
+    inner: &'a mut File,
+    file: File,
+    size: u64,
+}
+
+impl Read for Copy<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.file.write_all(buf.get(..n).unwrap_or_default())?;
+        self.size += n as u64;
+        Ok(n)
+    }
+}
+
 /// Makes the tree of an image anew from the layers in the store.
 pub(super) fn restore_tree(store: &Store, image: &Image, sharing: Sharing) -> Result<(), Error> {
     let staging = store.stage()?;
@@ -372,6 +437,7 @@ pub(super) fn restore_tree(store: &Store, image: &Image, sharing: Sharing) -> Re
         vouched: true,
         sharing,
         limits: &Limits::default(),
+        ready: Mutex::default(),
     };
     let (images, _) = super::list(store)?;
     let tree = build.tree(&images)?;

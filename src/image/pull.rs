@@ -1,6 +1,7 @@
 //! `pull`: from a reference to an image in the store.
 
 use std::io::Read;
+use std::sync::Mutex;
 
 use super::layers::{self, Build, Sharing, Source};
 use super::{Error, Event, Image, Observer};
@@ -102,6 +103,7 @@ impl Pull<'_> {
             vouched: true,
             sharing: Sharing::Links,
             limits: &self.options.limits,
+            ready: Mutex::default(),
         };
         let tree = build.tree_of(&id)?;
         staging.write_blob(&raw.bytes)?;

@@ -187,6 +187,12 @@ impl Staging {
         self.create_file(&digest.to_string().replace(':', "-"))
     }
 
+    /// Gives a file in here its name as the blob of `digest`.
+    pub fn rename_blob(&self, name: &str, digest: &Digest) -> Result<(), Error> {
+        let to = self.blob_path(digest);
+        fs::rename(self.path.join(name), &to).at("rename", &to)
+    }
+
     /// A new, empty file, also readable by the caller.
     pub fn create_file(&self, name: &str) -> Result<fs::File, Error> {
         let path = self.path.join(name);
