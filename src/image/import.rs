@@ -100,7 +100,7 @@ enum Vouched {
     /// From its author.
     Yes,
     /// From the bytes at hand, which may have been unpacked on that occasion.
-    No(Option<Ready>),
+    No(Option<Box<Ready>>),
 }
 
 /// What a tar archive holds.
@@ -268,7 +268,7 @@ impl Import<'_> {
             &to_json(&manifest)?,
             OCI_MANIFEST,
             &config_bytes,
-            Vouched::No(ready),
+            Vouched::No(ready.map(Box::new)),
         )
     }
 
@@ -409,7 +409,7 @@ impl Import<'_> {
         layers::check_types(&manifest.layers)?;
         let (vouched, ready) = match vouched {
             Vouched::Yes => (true, None),
-            Vouched::No(ready) => (false, ready),
+            Vouched::No(ready) => (false, ready.map(|ready| *ready)),
         };
         let config = pull::parse_config(manifest, config_bytes)?;
         let id = ImageId::new(manifest.config.digest.clone());
