@@ -2,6 +2,8 @@
 # run.sh PROGRAM [NAME...]: measures PROGRAM beside its peers on this machine, as root, and prints tables with ratios.
 #
 #   pull    Debian from a registry on loopback: peers, and curl, gzip and tar of the same layer as the floor
+#   large   the same with an image of about 1.5 GB in two layers, and one that has both of them and a small one of its own
+#   import  a root filesystem tar of about 1.4 GB: tar -x of it as the floor
 #   run     start and finish `true`: peers with a prepared bundle or image
 #   memory  the largest size of a pull in memory
 #
@@ -9,7 +11,7 @@
 # freshly made ext4, since ext4 does not use again what was deleted a moment ago. Numbers are medians. A peer that is
 # missing is left out, and named.
 set -euo pipefail
-program=$(realpath "${1:?usage: run.sh PROGRAM [pull|run|memory]...}")
+program=$(realpath "${1:?usage: run.sh PROGRAM [pull|large|import|run|memory]...}")
 shift
 self=$(realpath "$0")
 cd "$(dirname "$self")/.."
@@ -87,7 +89,7 @@ table() {
 fresh_disk() {
   umount -q "$work/disk" 2>/dev/null || true
   rm -f "$work/image"
-  truncate -s 4G "$work/image"
+  truncate -s 8G "$work/image"
   mke2fs -q -F -t ext4 -E lazy_itable_init=0,lazy_journal_init=0 "$work/image"
   mount -o loop "$work/image" "$work/disk"
   # What the last one left to be written is not for the next one to wait for.
@@ -99,8 +101,8 @@ start_registry() {
   cat >"$work/registry.yml" <<END
 version: 0.1
 log: { level: error, accesslog: { disabled: true } }
-storage: { filesystem: { rootdirectory: $fixtures/registry }, maintenance: { readonly: { enabled: true } } }
-http: { addr: 127.0.0.1:$port }
+storage: { filesystem: { rootdirectory: ${1:-$fixtures/registry} }, maintenance: { readonly: { enabled: ${2:-true} } } }
+http: { addr: 127.0.0.1:$port, headers: { X-Content-Type-Options: [nosniff] } }
 END
   docker-registry serve "$work/registry.yml" >"$work/registry.log" 2>&1 &
   registry=$!
@@ -114,11 +116,12 @@ stop_registry() {
   registry=
 }
 
-debian_layer() {
-  python3 - "$fixtures/debian" <<'END'
+# layer LAYOUT NUMBER: the digest of a layer, counted from 0 at the base.
+layer() {
+  python3 - "$@" <<'END'
 import json, os, sys
 blob = lambda d: json.load(open(os.path.join(sys.argv[1], "blobs", *d["digest"].split(":"))))
-print(blob(json.load(open(sys.argv[1] + "/index.json"))["manifests"][0])["layers"][0]["digest"])
+print(blob(json.load(open(sys.argv[1] + "/index.json"))["manifests"][0])["layers"][int(sys.argv[2])]["digest"])
 END
 }
 
@@ -126,7 +129,7 @@ bench_pull() {
   [ -d "$fixtures/debian" ] || { echo "left out: pull: there is no Debian image" >&2; return; }
   start_registry
   local image=127.0.0.1:$port/debian layer url
-  layer=$(debian_layer)
+  layer=$(layer "$fixtures/debian" 0)
   url=http://127.0.0.1:$port/v2/debian/blobs/$layer
   for _ in 1 2 3 4 5; do
     fresh_disk
@@ -145,6 +148,65 @@ bench_pull() {
   done
   stop_registry
   table "pull of Debian from loopback, fresh ext4 each time, 5 rounds" 'curl | gzip -d | tar -x'
+}
+
+# The large images in a registry's storage, made once.
+large_registry() {
+  [ -e "$fixtures/large-registry/made" ] && return
+  [ -e "$fixtures/debian.tar" ] || { echo "left out: large: there is no Debian image" >&2; return 1; }
+  images/large.sh "$fixtures" || { echo "left out: large: its packages cannot be had" >&2; return 1; }
+  rm -rf "$fixtures/large-registry"
+  mkdir "$fixtures/large-registry"
+  start_registry "$fixtures/large-registry" false
+  for name in large large-sibling; do
+    skopeo copy --quiet --dest-tls-verify=false --insecure-policy --preserve-digests \
+      "oci:$fixtures/$name:latest" "docker://127.0.0.1:$port/$name:latest"
+  done
+  stop_registry
+  touch "$fixtures/large-registry/made"
+}
+
+bench_large() {
+  local url floor lower upper own
+  large_registry || return 0
+  start_registry "$fixtures/large-registry"
+  url=http://127.0.0.1:$port/v2/large-sibling/blobs
+  lower=$(layer "$fixtures/large-sibling" 0)
+  upper=$(layer "$fixtures/large-sibling" 1)
+  own=$(layer "$fixtures/large-sibling" 2)
+  floor="for layer in $lower $upper; do curl -fsS $url/\$layer | gzip -d | tar -x -C '$work/disk/r'; done"
+  for _ in 1 2 3 4 5; do
+    fresh_disk
+    lap 'curl | gzip -d | tar -x' sh -c "mkdir '$work/disk/r' && $floor"
+    fresh_disk
+    lap 'mydocker pull --no-sync' "$program" --no-sync --root "$work/disk/s" pull --quiet "127.0.0.1:$port/large"
+    lap 'a second image with the same layers' \
+      "$program" --no-sync --root "$work/disk/s" pull --quiet "127.0.0.1:$port/large-sibling"
+    mkdir "$work/disk/own"
+    lap "its own layer: curl | gzip -d | tar -x" sh -c "curl -fsS $url/$own | gzip -d | tar -x -C '$work/disk/own'"
+    fresh_disk
+    lap 'mydocker pull' "$program" --root "$work/disk/s" pull --quiet "127.0.0.1:$port/large"
+    fresh_disk
+    peer 'podman pull' podman podman --root "$work/disk/p" --runroot "$work/disk/run" --storage-driver overlay \
+      pull --quiet --tls-verify=false "127.0.0.1:$port/large"
+    umount -q "$work/disk/p/overlay" || true
+  done
+  stop_registry
+  table "pull of 1.5 GB in two layers from loopback, fresh ext4 each time, 5 rounds" 'curl | gzip -d | tar -x'
+}
+
+bench_import() {
+  large_registry || return 0
+  cat "$fixtures/large.tar" >/dev/null
+  for _ in 1 2 3 4 5; do
+    fresh_disk
+    lap 'tar -x' sh -c "mkdir '$work/disk/r' && tar -xf '$fixtures/large.tar' -C '$work/disk/r'"
+    fresh_disk
+    lap 'mydocker import --no-sync' "$program" --no-sync --root "$work/disk/s" import --quiet "$fixtures/large.tar"
+    fresh_disk
+    lap 'mydocker import' "$program" --root "$work/disk/s" import --quiet "$fixtures/large.tar"
+  done
+  table "import of an uncompressed root filesystem of 1.4 GB, fresh ext4 each time, 5 rounds" 'tar -x'
 }
 
 bench_run() {
@@ -174,25 +236,34 @@ bench_run() {
   umount -q "$root/podman/overlay" || true
 }
 
-bench_memory() {
-  local image
-  start_registry
-  printf '\nlargest resident size of a pull\n'
-  for image in busybox layered debian; do
-    [ -d "$fixtures/$image" ] || continue
-    python3 - "$program" "$work/memory-$image" "127.0.0.1:$port/$image" <<'END'
-import resource, subprocess, sys
+# peak IMAGE: pulls it from the registry and says how large the program became.
+peak() {
+  python3 - "$program" "$work/memory-$1" "127.0.0.1:$port/$1" <<'END'
+import resource, shutil, subprocess, sys
 program, root, image = sys.argv[1:]
-subprocess.run([program, "--root", root, "pull", "--quiet", image], check=True, stdout=subprocess.DEVNULL)
+subprocess.run([program, "--no-sync", "--root", root, "pull", "--quiet", image], check=True, stdout=subprocess.DEVNULL)
 peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 print(f"{image.split('/')[1]:<44} {peak:10.1f} MiB")
+shutil.rmtree(root)
 END
+}
+
+bench_memory() {
+  local image
+  printf '\nlargest resident size of a pull\n'
+  start_registry
+  for image in busybox layered debian; do
+    [ ! -d "$fixtures/$image" ] || peak "$image"
   done
+  stop_registry
+  large_registry || return 0
+  start_registry "$fixtures/large-registry"
+  peak large
   stop_registry
 }
 
 printf '%s, %s cores, %s, Linux %s, %s\n' "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n1)" "$(nproc)" \
   "$(awk '/MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo)" "$(uname -r)" "$("$program" version)"
-for name in "${@:-pull run memory}"; do
+for name in "${@:-pull large import run memory}"; do
   for one in $name; do "bench_$one"; done
 done

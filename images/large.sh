@@ -1,5 +1,5 @@
 #!/bin/sh
-# large.sh DIR: makes DIR/large, an OCI layout of an image of about 1.2 GB in two layers: DIR/debian.tar below, compilers
+# large.sh DIR: makes DIR/large, an OCI layout of an image of about 1.5 GB in two layers: DIR/debian.tar below, compilers
 # and libraries above; and DIR/large-sibling, which has the same base and a small layer of its own. For `make bench`.
 #
 # The packages are unpacked and not installed: it is their files that count.
@@ -8,7 +8,7 @@ umask 022
 out=${1:?usage: large.sh DIR}
 images=$(cd "$(dirname "$0")" && pwd)
 out=$(cd "$out" && pwd)
-wanted="golang-go clang default-jdk-headless libboost-dev linux-headers-$(dpkg --print-architecture) python3-sphinx perl-doc
+wanted="golang-go default-jdk-headless libboost-dev linux-headers-$(dpkg --print-architecture) python3-sphinx perl-doc
   gfortran"
 work=$(mktemp -d -p "$out")
 trap 'rm -rf "$work"' EXIT

@@ -64,6 +64,8 @@ impl Advice for image::Error {
     }
 }
 
+impl Advice for image::LimitError {}
+
 impl Advice for container::Error {
     fn advice(&self) -> Option<String> {
         self.hint()

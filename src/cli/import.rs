@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::failure::While as _;
 use super::progress::Progress;
 use super::{Global, Outcome, output};
-use crate::image::{self, ImportOptions, Input};
+use crate::image::{self, ImportOptions, Input, Limits};
 use crate::oci::reference::Reference;
 
 /// Make an image from a file or folder, without a registry
@@ -20,6 +20,9 @@ pub(super) struct Args {
     /// What to call the image [default: the name in the archive, or the file's own]
     #[arg(long)]
     name: Option<String>,
+    /// Let a layer ask for more or less; see pull
+    #[arg(long, value_name = "NAME=NUMBER[k|m|g|t]")]
+    limit: Vec<String>,
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
@@ -31,7 +34,9 @@ pub(super) struct Args {
 pub(super) fn run(global: &Global, args: Args) -> Outcome {
     let what = format!("import {}", args.input.display());
     let name: Option<Reference> = args.name.map(|name| name.parse()).transpose().doing(&what)?;
-    let options = ImportOptions { name, take_names: args.force, images_only: false };
+    let mut limits = Limits::default();
+    args.limit.iter().try_for_each(|limit| limits.set(limit)).doing(&what)?;
+    let options = ImportOptions { name, take_names: args.force, images_only: false, limits };
     let input = match args.input {
         path if path.as_os_str() == "-" => Input::Stdin,
         path if path.is_dir() => Input::Folder(path),

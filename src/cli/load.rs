@@ -39,7 +39,8 @@ pub(super) fn run(global: &Global, args: Args) -> Outcome {
     };
     let store = global.store().doing(&what)?;
     let progress = Progress::new(args.quiet);
-    let options = ImportOptions { name: None, take_names: args.force, images_only: true };
+    let options =
+        ImportOptions { take_names: args.force, images_only: true, ..ImportOptions::default() };
     let loaded = image::import(&store, &input, &options, &progress).doing(&what)?;
     for (name, id) in loaded {
         output::data(&match name {

@@ -7,7 +7,7 @@ use super::progress::Progress;
 use super::remote::{PARALLEL, RemoteArgs};
 use super::tags::names_a_tag;
 use super::{Global, Outcome, output};
-use crate::image::{self, PullOptions};
+use crate::image::{self, Limits, PullOptions};
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::registry::Client;
@@ -30,6 +30,10 @@ pub(super) struct Args {
     platform: Option<String>,
     #[command(flatten)]
     remote: RemoteArgs,
+    /// Let a layer ask for more or less: entries, bytes, directories, whiteouts, extension, extents, directory-xattrs; or
+    /// keep so many bytes free: free
+    #[arg(long, value_name = "NAME=NUMBER[k|m|g|t]")]
+    limit: Vec<String>,
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
@@ -47,10 +51,12 @@ pub(super) fn run(global: &Global, args: Args) -> Outcome {
         return Err(Failure::new(&what, "one tag or digest is not all tags", hint));
     }
     let store = global.store().doing(&what)?;
+    let mut limits = Limits::default();
+    args.limit.iter().try_for_each(|limit| limits.set(limit)).doing(&what)?;
     let progress = Arc::new(Progress::new(args.quiet));
     let client = args.remote.watched(Arc::<Progress>::clone(&progress)).doing(&what)?;
     let (store, client, parallel) = (&store, &client, args.max_parallel);
-    let pull = Pull { store, client, progress: &progress, platform, parallel };
+    let pull = Pull { store, client, progress: &progress, platform, parallel, limits };
     match args.all_tags {
         true => pull.all(&what, &reference),
         false => pull.first(&what, &args.reference),
@@ -63,6 +69,7 @@ struct Pull<'a> {
     progress: &'a Progress,
     platform: Option<Platform>,
     parallel: usize,
+    limits: Limits,
 }
 
 impl Pull<'_> {
@@ -76,8 +83,12 @@ impl Pull<'_> {
     fn one(&self, what: &str, candidates: &[Reference], given: &str) -> Outcome {
         let Some(first) = candidates.first() else { return Ok(OWN_ERROR) };
         self.progress.say(&format!("Pulling {first}"));
-        let (reference, platform) = (first.clone(), self.platform.clone());
-        let options = PullOptions { reference, platform, parallel: self.parallel };
+        let options = PullOptions {
+            reference: first.clone(),
+            platform: self.platform.clone(),
+            parallel: self.parallel,
+            limits: self.limits.clone(),
+        };
         let (store, client) = (self.store, self.client);
         let pulled = image::pull_first(store, client, candidates, &options, self.progress);
         let (reference, pulled) = pulled.doing(what)?;

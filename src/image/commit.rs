@@ -3,16 +3,14 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
 
 use serde_json::{Map, Value, json};
 
 use super::change::{Instruction, set_env};
 use super::import::{now, to_json};
-use super::layers::{Build, Nowhere, Sharing};
+use super::layers::{Build, Nowhere};
 use super::output::{Output, Sink};
-use super::{Error, Image, Silent};
+use super::{Error, Image};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::{Algorithm, DiffId, Digest, Hasher, ImageId};
 use crate::oci::image_config::MAX_CONFIG;
@@ -22,7 +20,7 @@ use crate::oci::media_type::{
 };
 use crate::oci::reference::Reference;
 use crate::store::{ANNOTATION_SIZE, Publication, Staging, Store};
-use crate::unpack::{self, Change, Compression, Encoder, Overlay};
+use crate::unpack::{self, Change, Compression, Encoder, Limits, Overlay};
 
 /// What a container was started with.
 #[derive(Clone, Debug, Default)]
@@ -138,18 +136,11 @@ impl Commit<'_> {
             layers,
         };
         let id = ImageId::new(manifest.config.digest.clone());
+        let (layers, limits) = (&manifest.layers, Limits::default());
+        let (store, staging) = (self.store, self.staging);
         let build = Build {
-            store: self.store,
-            staging: self.staging,
-            layers: &manifest.layers,
-            diff_ids: &diff_ids,
-            source: &Nowhere,
-            observer: &Silent,
             parallel: 2,
-            vouched: true,
-            resumed: Mutex::default(),
-            stopped: AtomicBool::default(),
-            sharing: Sharing::Links,
+            ..Build::new(store, staging, layers, &diff_ids, &Nowhere, &limits)
         };
         let tree = build.tree_of(&id)?;
         let manifest_bytes = to_json(&manifest)?;

@@ -142,6 +142,14 @@ pub enum Error {
     /// Nothing says what the image should be called.
     #[error("the image has no name")]
     Nameless,
+    /// What is still to come does not fit on the store's disk.
+    #[error("no space left on device: {needed} bytes are needed at least, {free} are free")]
+    NoSpace {
+        /// The packed layers and what is to stay free, in bytes.
+        needed: u64,
+        /// What there is, in bytes.
+        free: u64,
+    },
     /// No such image in the store.
     #[error("no such image: {0}")]
     NoSuchImage(String),
@@ -260,6 +268,10 @@ impl Error {
     }
 
     fn is_disk_full(&self) -> bool {
+        if let Self::NoSpace { .. } | Self::Layer { source: unpack::Error::Full { .. }, .. } = self
+        {
+            return true;
+        }
         self.causes().any(|error| {
             let errno = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
             let nix = error.downcast_ref::<nix::errno::Errno>().map(|errno| *errno as i32);

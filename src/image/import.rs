@@ -9,13 +9,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use serde::Deserialize;
 
-use super::layers::{self, Build, Sharing, Source};
+use super::layers::{self, Build, Ready, Source};
 use super::{Error, Event, Image, Observer, pull};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::{Algorithm, DiffId, Digest, Hasher, ImageId, Mismatch, VerifyReader};
@@ -28,7 +27,7 @@ use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::store::{ANNOTATION_PULLED, ANNOTATION_SIZE, Publication, Staging, Store};
 use crate::sys::fs::open_beneath;
-use crate::unpack::{self, Compression, Limits};
+use crate::unpack::{self, Compression, Destination, Limits};
 
 /// The name under which docker and containerd leave the full reference in an image layout.
 pub(super) const ANNOTATION_CONTAINERD_NAME: &str = "io.containerd.image.name";
@@ -74,6 +73,8 @@ pub struct ImportOptions {
     pub take_names: bool,
     /// Whether only archives and layouts of images are taken, whose images stay without a name if they bring none.
     pub images_only: bool,
+    /// What a layer may ask for.
+    pub limits: Limits,
 }
 
 /// Imports `input` and says which names it gave to which images.
@@ -113,6 +114,14 @@ struct Import<'a> {
     observer: &'a dyn Observer,
 }
 
+/// Where the DiffIDs of an image come from.
+enum Vouched {
+    /// From its author.
+    Yes,
+    /// From the bytes at hand, which may have been unpacked on that occasion.
+    No(Option<Box<Ready>>),
+}
+
 /// What a tar archive holds.
 enum Kind {
     Images,
@@ -132,7 +141,7 @@ impl Import<'_> {
                 let folder = self.staging.create_folder("archive")?;
                 let tar =
                     unpack::decoder(compression, &file).map_err(|e| self.io("decompress", e))?;
-                unpack::extract(tar, folder.as_fd(), &Limits::default())
+                unpack::extract(tar, &Destination::new(folder.as_fd(), &self.options.limits))
                     .map_err(|source| Error::Layer { layer: self.input.shown(), source })?;
                 match self.open_inside(&folder, "manifest.json") {
                     Ok(manifest) => self.docker_archive(&folder, manifest),
@@ -175,7 +184,7 @@ impl Import<'_> {
     fn kind(&self, file: &mut File, compression: Compression) -> Result<Kind, Error> {
         let tar = unpack::decoder(compression, &*file).map_err(|e| self.io("decompress", e))?;
         let (mut entries, mut says_so, mut is_root) = (0_u64, false, false);
-        let looked = unpack::names(tar, &Limits::default(), |path| {
+        let looked = unpack::names(tar, &self.options.limits, |path| {
             entries += 1;
             let path = String::from_utf8_lossy(path);
             let path = path.strip_prefix("./").unwrap_or(&path);
@@ -217,13 +226,22 @@ impl Import<'_> {
             other => other,
         };
         self.rewind(&mut file)?;
+        if unpacked == Compression::None {
+            return self.plain_layer(&mut file);
+        }
         let layer = self.stage_blob(&mut file, kind)?;
-        let diff_id = match unpacked {
-            Compression::None => DiffId::new(layer.digest.clone()),
-            packed => unpack::diff_id(self.staged(&layer)?, packed)
-                .map_err(|source| Error::Layer { layer: self.input.shown(), source })?,
-        };
-        self.single_layer(layer, diff_id)
+        let diff_id = unpack::diff_id(self.staged(&layer)?, unpacked)
+            .map_err(|source| Error::Layer { layer: self.input.shown(), source })?;
+        self.single_layer(layer, diff_id, None)
+    }
+
+    /// An image of one uncompressed layer, which is read only once.
+    fn plain_layer(&self, tar: &mut File) -> Result<Vec<Imported>, Error> {
+        let shown = self.input.shown();
+        let (ready, diff_id, size) =
+            layers::unpack_ahead(self.staging, tar, &self.options.limits, &shown)?;
+        let layer = Descriptor::new(OCI_LAYER, diff_id.digest().clone(), size);
+        self.single_layer(layer, diff_id, Some(ready))
     }
 
     fn root_folder(&self, path: &Path, folder: &OwnedFd) -> Result<Vec<Imported>, Error> {
@@ -231,13 +249,16 @@ impl Import<'_> {
         unpack::pack(folder.as_fd(), &mut io::BufWriter::with_capacity(1 << 20, &mut out))
             .map_err(|source| Error::Pack { path: path.to_owned(), source })?;
         self.rewind(&mut out)?;
-        let layer = self.stage_blob(&mut out, OCI_LAYER)?;
-        let diff_id = DiffId::new(layer.digest.clone());
-        self.single_layer(layer, diff_id)
+        self.plain_layer(&mut out)
     }
 
     /// An image of one layer, for this machine, that starts a shell: all that a root filesystem says of itself.
-    fn single_layer(&self, layer: Descriptor, diff_id: DiffId) -> Result<Vec<Imported>, Error> {
+    fn single_layer(
+        &self,
+        layer: Descriptor,
+        diff_id: DiffId,
+        ready: Option<Ready>,
+    ) -> Result<Vec<Imported>, Error> {
         let name = match self.name {
             Some(name) => name.clone(),
             None => self.input.stem().ok_or(Error::Nameless)?.parse()?,
@@ -260,8 +281,8 @@ impl Import<'_> {
             config: Descriptor::of(OCI_CONFIG, &config_bytes),
             layers: vec![layer],
         };
-        let bytes = to_json(&manifest)?;
-        self.finish(Some(name), &manifest, &bytes, OCI_MANIFEST, &config_bytes, false)
+        let (bytes, vouched) = (to_json(&manifest)?, Vouched::No(ready.map(Box::new)));
+        self.finish(Some(name), &manifest, &bytes, OCI_MANIFEST, &config_bytes, vouched)
     }
 
     /// Every image that the layout in `folder` names.
@@ -294,7 +315,7 @@ impl Import<'_> {
                 &bytes,
                 &descriptor.media_type,
                 &config_bytes,
-                true,
+                Vouched::Yes,
             )?);
         }
         Ok(done)
@@ -368,7 +389,7 @@ impl Import<'_> {
                     &bytes,
                     OCI_MANIFEST,
                     &config_bytes,
-                    true,
+                    Vouched::Yes,
                 )?);
             }
         }
@@ -394,24 +415,24 @@ impl Import<'_> {
         manifest_bytes: &[u8],
         manifest_type: &str,
         config_bytes: &[u8],
-        vouched: bool,
+        vouched: Vouched,
     ) -> Result<Vec<Imported>, Error> {
         layers::check_types(&manifest.layers)?;
+        let (vouched, ready) = match vouched {
+            Vouched::Yes => (true, None),
+            Vouched::No(ready) => (false, ready.map(|ready| *ready)),
+        };
         let config = pull::parse_config(manifest, config_bytes)?;
         let id = ImageId::new(manifest.config.digest.clone());
         self.observer.event(Event::Layers(&manifest.layers));
+        let (layers, diff_ids) = (&manifest.layers, &config.rootfs.diff_ids);
+        let (store, staging, limits) = (self.store, self.staging, &self.options.limits);
         let build = Build {
-            store: self.store,
-            staging: self.staging,
-            layers: &manifest.layers,
-            diff_ids: &config.rootfs.diff_ids,
-            source: &Staged,
             observer: self.observer,
             parallel: 2,
             vouched,
-            resumed: Mutex::default(),
-            sharing: Sharing::Links,
-            stopped: AtomicBool::default(),
+            ready: Mutex::new(ready),
+            ..Build::new(store, staging, layers, diff_ids, &Staged, limits)
         };
         let built = build.tree_of(&id)?;
         let digest = self.staging.write_blob(manifest_bytes)?;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -66,6 +66,9 @@ pub(super) struct Build<'a> {
     pub(super) sharing: Sharing,
     /// Set when a layer has failed: what comes of the others is of no use now.
     pub(super) stopped: AtomicBool,
+    pub(super) limits: &'a Limits,
+    /// The only layer, if it has been unpacked already.
+    pub(super) ready: Mutex<Option<Ready>>,
 }
 
 /// What the layers of a tree have in common while they are unpacked.
@@ -74,13 +77,72 @@ struct Shared {
     donors: Donors,
 }
 
+/// A layer that was unpacked before anybody knew its digest, with the notes for the list of its tree.
+pub(super) struct Ready {
+    unpacked: Unpacked,
+    origins: Origins,
+}
+
+/// Unpacks an uncompressed layer while it is hashed and copied into the staging folder; returns its digest as well, and
+/// its size in bytes. It becomes the only layer of its image.
+pub(super) fn unpack_ahead(
+    staging: &Staging,
+    tar: &mut File,
+    limits: &Limits,
+    shown: &str,
+) -> Result<(Ready, DiffId, u64), Error> {
+    const NAME: &str = "blob";
+    staging.create_lists(TREE)?;
+    let headers = staging.create_headers(TREE, 0)?;
+    let folder = staging.create_folder(&layer_name(0))?;
+    let origins = Origins::new();
+    let dest = Destination {
+        origins: Some((&origins, 0)),
+        headers: Some(&headers),
+        ..Destination::new(folder.as_fd(), limits)
+    };
+    let mut copy = Copy { inner: tar, file: staging.create_file(NAME)?, size: 0 };
+    let done = unpack::unpack_layer(&mut copy, Compression::None, None, &dest);
+    let layer = |source| Error::Layer { layer: shown.to_owned(), source };
+    let (unpacked, diff_id) = done.map_err(layer)?;
+    staging.rename_blob(NAME, diff_id.digest())?;
+    let size = copy.size;
+    Ok((Ready { unpacked: Unpacked { folder, layer: unpacked }, origins }, diff_id, size))
+}
+
 /// A layer in its own folder.
 struct Unpacked {
     folder: OwnedFd,
     layer: Layer,
 }
 
-impl Build<'_> {
+impl<'a> Build<'a> {
+    /// Layers whose DiffIDs come from elsewhere, worked on one at a time, with nobody watching.
+    pub(super) fn new(
+        store: &'a Store,
+        staging: &'a Staging,
+        layers: &'a [Descriptor],
+        diff_ids: &'a [DiffId],
+        source: &'a dyn Source,
+        limits: &'a Limits,
+    ) -> Self {
+        Self {
+            store,
+            staging,
+            layers,
+            diff_ids,
+            source,
+            observer: &Silent,
+            parallel: 1,
+            vouched: true,
+            resumed: Mutex::default(),
+            sharing: Sharing::Links,
+            stopped: AtomicBool::default(),
+            limits,
+            ready: Mutex::default(),
+        }
+    }
+
     /// The tree of the image `id`: made in the staging folder, or found in the store. Either way every layer that the
     /// store lacks is in the staging folder afterwards, and verified.
     pub(super) fn tree_of(&self, id: &ImageId) -> Result<Tree, Error> {
@@ -109,12 +171,23 @@ impl Build<'_> {
             Sharing::Links if self.vouched => Donors::find(self.store, images, self.diff_ids),
             _ => Donors::default(),
         };
-        let shared = Shared { origins: Origins::new(), donors };
-        self.staging.create_lists(TREE)?;
         let slots: Vec<Mutex<Option<Unpacked>>> =
             self.layers.iter().map(|_| Mutex::default()).collect();
-        let (repeated, first): (Vec<usize>, Vec<usize>) =
+        let (repeated, mut first): (Vec<usize>, Vec<usize>) =
             (0..self.layers.len()).partition(|at| self.is_repeated(*at));
+        let mut shared = Shared { origins: Origins::new(), donors };
+        match lock(&self.ready).take() {
+            Some(ready) => {
+                shared.origins = ready.origins;
+                self.say_unpacked(0, &ready.unpacked.layer);
+                *lock(&slots[0]) = Some(ready.unpacked);
+                first.clear();
+            }
+            None => {
+                self.check_free()?;
+                self.staging.create_lists(TREE)?;
+            }
+        }
         self.side_by_side(&first, |at| {
             let unpacked = self.unpack(at, &shared)?;
             *lock(&slots[at]) = Some(unpacked);
@@ -141,6 +214,19 @@ impl Build<'_> {
         let list = self.staging.create_list(TREE)?;
         write_list(tree.as_fd(), &listed, shared.origins, list)?;
         Ok(Tree { name: Some(TREE), size })
+    }
+
+    /// Refuses at once what cannot fit: the layers that are still to come, packed as they are.
+    fn check_free(&self) -> Result<(), Error> {
+        let missing = (0..self.layers.len())
+            .filter(|at| !self.is_repeated(*at))
+            .map(|at| &self.layers[at])
+            .filter(|layer| {
+                !self.store.has_blob(layer) && !self.staging.blob_path(&layer.digest).exists()
+            });
+        let needed = missing.fold(self.limits.free, |sum, layer| sum.saturating_add(layer.size));
+        let free = self.staging.free()?;
+        if needed > free { Err(Error::NoSpace { needed, free }) } else { Ok(()) }
     }
 
     /// Fetches what the store lacks and checks it, without making a tree.
@@ -247,11 +333,10 @@ impl Build<'_> {
             return Ok(None);
         };
         let folder = self.staging.create_folder(&layer_name(at))?;
-        let limits = Limits::default();
         let dest = Destination {
             origins: Some((origins, number(at))),
             donor: Some((offer.donor, offer.layer)),
-            ..Destination::new(folder.as_fd(), &limits)
+            ..Destination::new(folder.as_fd(), self.limits)
         };
         match unpack::replay_layer(headers, &dest) {
             Ok(layer) => Ok(Some(Unpacked { folder, layer })),
@@ -295,23 +380,26 @@ impl Build<'_> {
         let compression = compression(layer)?;
         let mut reader = self.reader(layer)?;
         let expected = self.vouched.then(|| &self.diff_ids[at]);
-        let limits = Limits::default();
         let dest = Destination {
             origins: Some((origins, number(at))),
             donor: offer.map(|offer| (offer.donor, offer.layer)),
             headers: Some(&headers),
-            ..Destination::new(folder.as_fd(), &limits)
+            ..Destination::new(folder.as_fd(), self.limits)
         };
         let done = unpack::unpack_layer(&mut reader, compression, expected, &dest);
         let (unpacked, _) = done.map_err(|source| self.verdict(at, source, &mut reader))?;
+        self.say_unpacked(at, &unpacked);
+        Ok(Unpacked { folder, layer: unpacked })
+    }
+
+    fn say_unpacked(&self, at: usize, unpacked: &Layer) {
         if unpacked.dropped_xattrs() > 0 {
             self.observer.event(Event::DroppedAttributes(unpacked.dropped_xattrs()));
         }
         if !unpacked.own_root() && nix::unistd::geteuid().is_root() {
             self.observer.event(Event::Unconfined);
         }
-        self.observer.event(Event::Unpacked(&layer.digest));
-        Ok(Unpacked { folder, layer: unpacked })
+        self.observer.event(Event::Unpacked(&self.layers[at].digest));
     }
 
     /// The layer's verified bytes: from the store, from the staging folder, or from the source into the staging folder.
@@ -386,22 +474,29 @@ fn number(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }
 
+/// Keeps a copy of a file that is read.
+struct Copy<'a> {
+    inner: &'a mut File,
+    file: File,
+    size: u64,
+}
+
+impl Read for Copy<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.file.write_all(buf.get(..n).unwrap_or_default())?;
+        self.size += n as u64;
+        Ok(n)
+    }
+}
+
 /// Makes the tree of an image anew from the layers in the store.
 pub(super) fn restore_tree(store: &Store, image: &Image, sharing: Sharing) -> Result<(), Error> {
     let staging = store.stage()?;
-    let build = Build {
-        store,
-        staging: &staging,
-        layers: &image.manifest.layers,
-        diff_ids: &image.config.rootfs.diff_ids,
-        source: &Nowhere,
-        observer: &Silent,
-        parallel: 1,
-        vouched: true,
-        resumed: Mutex::default(),
-        sharing,
-        stopped: AtomicBool::default(),
-    };
+    let limits = Limits::default();
+    let (layers, diff_ids) = (&image.manifest.layers, &image.config.rootfs.diff_ids);
+    let build =
+        Build { sharing, ..Build::new(store, &staging, layers, diff_ids, &Nowhere, &limits) };
     let (images, _) = super::list(store)?;
     let tree = build.tree(&images)?;
     Ok(store.publish_tree(&staging, &image.id, tree.name.unwrap_or(TREE))?)

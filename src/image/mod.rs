@@ -33,7 +33,7 @@ use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::store::{ANNOTATION_PULLED, ANNOTATION_SIZE, Store};
 
-pub use crate::unpack::{Change, ChangeKind, Overlay};
+pub use crate::unpack::{Change, ChangeKind, LimitError, Limits, Overlay};
 pub use change::{Instruction, InstructionError};
 pub use commit::{CommitOptions, Start, commit, diff, export};
 pub use copy::{CopyOptions, Place, copy};

@@ -1,10 +1,8 @@
 //! `pull`: from a reference to an image in the store.
 
 use std::io::Read;
-use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
 
-use super::layers::{self, Build, Sharing, Source};
+use super::layers::{self, Build, Source};
 use super::{Error, Event, Image, Observer};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::{Digest, ImageId, Mismatch, VerifyReader};
@@ -17,6 +15,7 @@ use crate::registry::{Client, RawManifest, media_type_of};
 use crate::store::{
     ANNOTATION_PULLED, ANNOTATION_SIZE, ANNOTATION_SOURCE, Error as StoreError, Publication, Store,
 };
+use crate::unpack::Limits;
 
 /// How deeply indexes may be nested.
 pub(super) const MAX_INDEX_DEPTH: usize = 4;
@@ -34,6 +33,8 @@ pub struct PullOptions {
     pub platform: Option<Platform>,
     /// How many layers are fetched and unpacked at a time.
     pub parallel: usize,
+    /// How much each layer may ask for.
+    pub limits: Limits,
 }
 
 /// What a pull did.
@@ -117,18 +118,12 @@ impl Pull<'_> {
         let id = ImageId::new(manifest.config.digest.clone());
         self.observer.event(Event::Layers(&manifest.layers));
         let staging = self.store.stage()?;
+        let source = &Remote { client: self.client, reference };
+        let (store, limits, diff_ids) = (self.store, &self.options.limits, &config.rootfs.diff_ids);
         let build = Build {
-            store: self.store,
-            staging: &staging,
-            layers: &manifest.layers,
-            diff_ids: &config.rootfs.diff_ids,
-            source: &Remote { client: self.client, reference },
             observer: self.observer,
             parallel: self.options.parallel,
-            vouched: true,
-            resumed: Mutex::default(),
-            sharing: Sharing::Links,
-            stopped: AtomicBool::default(),
+            ..Build::new(store, &staging, &manifest.layers, diff_ids, source, limits)
         };
         let tree = build.tree_of(&id).inspect_err(|error| {
             if error.is_network() {

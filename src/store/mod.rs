@@ -83,7 +83,8 @@ impl Store {
         let mut private = fs::DirBuilder::new();
         private.mode(0o700).recursive(true);
         private.create(&self.root).at("create", &self.root)?;
-        for folder in ["blobs/sha256", "blobs/sha512", "partial", "trees", "rootfs", "tmp"] {
+        for folder in ["blobs/sha256", "blobs/sha512", "partial", "trees", "lists", "rootfs", "tmp"]
+        {
             private.create(self.root.join(folder)).at("create", &self.root.join(folder))?;
         }
         let staging = self.stage()?;

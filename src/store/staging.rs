@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::statvfs::statvfs;
 use nix::unistd::syncfs;
 
 use super::error::{At as _, Error};
@@ -173,6 +174,12 @@ impl Staging {
         &self.path
     }
 
+    /// How many bytes may still be written to the store's file system.
+    pub fn free(&self) -> Result<u64, Error> {
+        let found = statvfs(&self.path).map_err(io::Error::from).at("look at", &self.path)?;
+        Ok(found.blocks_available().saturating_mul(found.fragment_size()))
+    }
+
     /// Where the staged blob of `digest` is or will be.
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.path.join(digest.to_string().replace(':', "-"))
@@ -181,6 +188,12 @@ impl Staging {
     /// A new, empty file for the blob of `digest`.
     pub fn create_blob(&self, digest: &Digest) -> Result<fs::File, Error> {
         self.create_file(&digest.to_string().replace(':', "-"))
+    }
+
+    /// Gives a file in here its name as the blob of `digest`.
+    pub fn rename_blob(&self, name: &str, digest: &Digest) -> Result<(), Error> {
+        let to = self.blob_path(digest);
+        fs::rename(self.path.join(name), &to).at("rename", &to)
     }
 
     /// A new, empty file, also readable by the caller.

@@ -79,6 +79,13 @@ pub fn confine(
     }
 }
 
+/// Opens `folder` without any walls, for tests of the extractor.
+pub(super) fn unconfined(folder: BorrowedFd<'_>) -> nix::Result<Confined> {
+    let own_fs = unshare(CloneFlags::CLONE_FS).is_ok();
+    let root = open_beneath(folder, b"", READ_DIRECTORY)?;
+    Ok(Confined { root, own_fs, own_root: false, landlock: false })
+}
+
 /// Makes `folder` the root of a mount namespace of its own, in which there is nothing else.
 fn own_root(folder: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
     // Before the namespace changes, as only what is mounted in the present one can be copied.

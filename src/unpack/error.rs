@@ -36,6 +36,14 @@ pub enum Error {
     /// The copy of the layer's headers could not be written.
     #[error("write the headers of the layer")]
     Headers(#[source] io::Error),
+    /// Less is free on the file system than is to stay free.
+    #[error("{free} bytes are free, and {limit} are to stay so")]
+    Full {
+        /// What is free, in bytes.
+        free: u64,
+        /// What is to stay free, in bytes.
+        limit: u64,
+    },
     /// A hard link names a file that neither its layer nor a lower one holds.
     #[error("link `{path}` to `{target}`: no such file in this layer or below")]
     LinkTarget {

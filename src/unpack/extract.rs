@@ -8,9 +8,10 @@ use std::rc::Rc;
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
 use nix::sys::stat::{Mode, fstat, mkdirat, umask};
+use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{UnlinkatFlags, getegid, geteuid, linkat, unlinkat};
 
-use super::confine::{Confined, confine};
+use super::confine::{Confined, confine, unconfined};
 use super::descriptors::Descriptors;
 use super::error::Error;
 use super::layer::Layer;
@@ -51,6 +52,8 @@ pub(super) struct Extractor<'a> {
     own_root: bool,
     pub(super) entries: u64,
     files: u64,
+    /// After how many bytes to look again at what is free.
+    next_look: u64,
     bytes: u64,
     pub(super) dropped_xattrs: u64,
     /// The present entry's clean path.
@@ -91,7 +94,8 @@ impl<'a> Extractor<'a> {
         let links = dest.donor.map(|(donor, layer)| Links::new(donor, layer, dest.dir));
         let reach: Vec<_> = links.iter().flat_map(Links::directories).collect();
         let keep: Vec<_> = dest.headers.iter().map(|headers| headers.as_fd()).collect();
-        let confined = confine(dest.dir, &reach, &keep);
+        let confined =
+            if dest.walls { confine(dest.dir, &reach, &keep) } else { unconfined(dest.dir) };
         let Confined { root, own_fs, own_root, .. } =
             confined.map_err(|errno| Error::Confine(errno.into()))?;
         prepare(&root).map_err(|errno| Error::entry("open directory", b"/", errno))?;
@@ -121,6 +125,7 @@ impl<'a> Extractor<'a> {
             own_root,
             entries: 0,
             files: 0,
+            next_look: 0,
             bytes: 0,
             dropped_xattrs: 0,
             path: Vec::new(),
@@ -157,7 +162,23 @@ impl<'a> Extractor<'a> {
                 return Err(Error::Limit { what, maximum });
             }
         }
-        Ok(())
+        self.check_free()
+    }
+
+    /// Looks now and then whether enough stays free, if any limit is set.
+    fn check_free(&mut self) -> Result<(), Error> {
+        /// After how many bytes, a new file counting as one block.
+        const OFTEN: u64 = 16 << 20;
+        let limit = self.limits.free;
+        let written = self.bytes.saturating_add(self.entries << 12);
+        if limit == 0 || written < self.next_look {
+            return Ok(());
+        }
+        self.next_look = written.saturating_add(OFTEN);
+        let root = self.fd(ROOT, b"/")?;
+        let found = fstatvfs(&*root).map_err(|errno| Error::entry("look at", b"/", errno))?;
+        let free = found.blocks_available().saturating_mul(found.fragment_size());
+        if free < limit { Err(Error::Full { free, limit }) } else { Ok(()) }
     }
 
     fn dispatch<R: BufRead>(

@@ -35,7 +35,7 @@ pub use self::compression::{Compression, decoder};
 pub use self::encode::{Encoder, measure};
 pub use self::error::Error;
 pub use self::layer::Layer;
-pub use self::limits::Limits;
+pub use self::limits::{LimitError, Limits};
 pub use self::look::{diff_id, file_bytes, names};
 pub use self::members::{Member, members};
 pub use self::merge::merge;

@@ -58,26 +58,24 @@ pub struct Destination<'a> {
     pub donor: Option<(&'a Donor, u32)>,
     /// Where to keep the layer's headers, packed, for [`replay_layer`].
     pub headers: Option<&'a File>,
+    /// Whether the thread that extracts is shut in ([`super::confine`]). Turned off by tests of the extractor alone, since
+    /// the walls would hide its mistakes.
+    pub walls: bool,
 }
 
 impl<'a> Destination<'a> {
     /// A destination where nothing is noted.
     pub fn new(dir: BorrowedFd<'a>, limits: &'a Limits) -> Self {
-        Self { dir, limits, origins: None, donor: None, headers: None }
+        Self { dir, limits, origins: None, donor: None, headers: None, walls: true }
     }
 }
 
-/// Reads `tar`, an uncompressed archive, to its very end, and extracts it into `dir`, as [`Destination::dir`] has it.
+/// Reads `tar`, an uncompressed archive, to its very end, and extracts it.
 ///
 /// # Errors
-/// [`Error`]; nothing in the archive makes this panic or touch anything outside `dir`.
-pub fn extract(
-    tar: impl Read + Send,
-    dir: BorrowedFd<'_>,
-    limits: &Limits,
-) -> Result<Layer, Error> {
-    let dest = Destination::new(dir, limits);
-    feed(tar, |chunks| extract_archive(Archive::new(chunks, limits), &dest))
+/// [`Error`]; nothing in the archive makes this panic or touch anything outside the destination.
+pub fn extract(tar: impl Read, dest: &Destination<'_>) -> Result<Layer, Error> {
+    feed(tar, |chunks| extract_archive(Archive::new(chunks, dest.limits), dest))
 }
 
 /// Decompresses a layer, extracts it as [`extract`] does, and computes its DiffID.

@@ -24,6 +24,7 @@ mod hostile_images;
 mod images;
 mod import;
 mod isolation;
+mod layer_limits;
 mod limits;
 mod lists;
 mod login;

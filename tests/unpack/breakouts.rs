@@ -217,3 +217,49 @@ fn names_of_book_keeping_mean_nothing() {
     canary.check("book-keeping");
     assert_eq!(fs::read(root.join("staging1/x")).unwrap(), b"inside");
 }
+
+#[test]
+fn a_slash_behind_a_link_does_not_lead_through_it() {
+    let canary = Canary::new();
+    let outside = canary.path();
+    for target in [outside.clone(), "/".to_owned(), "..".to_owned(), "/proc/self/root/".to_owned()]
+    {
+        for kind in [b'0', b'1', b'2', b'3', b'5', b'6'] {
+            for name in ["l/", "l//", "l/.", "./l/"] {
+                let mut header = Header::new(kind, name);
+                header.mode(0o4777).owner(1, 1).mtime(1).link("l/");
+                let link = Tar::new().symlink("l", &target);
+                let together = vec![link.clone().header(&header).end()];
+                let apart = vec![link.end(), Tar::new().header(&header).end()];
+                for layers in [together, apart] {
+                    let result = unpack(&Scratch::new(), &layers);
+                    let kind = char::from(kind);
+                    canary.check(&format!(
+                        "{kind} {name} -> {target}: {:?}",
+                        result.map_err(|e| chain(&e))
+                    ));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn hard_links_end_at_the_root_of_the_tree_whatever_chain_of_links_they_go_through() {
+    let canary = Canary::new();
+    let outside = canary.path();
+    let up = format!("{}{}", "../".repeat(20), outside.trim_start_matches('/'));
+    for first in [outside.clone(), up, "/proc/self/cwd".to_owned()] {
+        let chained = (1..12).fold(Tar::new().symlink("l0", &first), |tar, i| {
+            tar.symlink(&format!("l{i}"), &format!("l{}", i - 1))
+        });
+        let tar = chained
+            .hardlink("x", "l11/f")
+            .file("x", b"overwritten")
+            .hardlink("y", "l11")
+            .header(Header::new(b'1', "z").link("l11/../f").mode(0o4777).owner(1, 1));
+        let scratch = Scratch::new();
+        let result = unpack(&scratch, &[tar.end()]);
+        canary.check(&format!("{first}: {:?}", result.map_err(|e| chain(&e))));
+    }
+}

@@ -10,7 +10,7 @@ use std::thread;
 
 use mydocker::sys::fs::{READ_DIRECTORY, open_in_root};
 use mydocker::unpack::confine::{Confined, confine};
-use mydocker::unpack::{Limits, extract};
+use mydocker::unpack::{Destination, Limits, extract};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::mount::{MsFlags, mount};
@@ -146,7 +146,7 @@ fn extraction_is_inside_the_walls() {
     let reader = Halting { first: io::Cursor::new(tar), asked, go_on };
     thread::scope(|scope| {
         scope.spawn(|| {
-            let result = extract(reader, dest.as_fd(), &Limits::default());
+            let result = extract(reader, &Destination::new(dest.as_fd(), &Limits::default()));
             assert!(result.is_err(), "the archive was cut off");
         });
         halted.recv().unwrap();

@@ -108,6 +108,28 @@ fn capabilities_and_acls() {
 }
 
 #[test]
+fn extended_attributes_that_no_file_can_have() {
+    let long_name = format!("SCHILY.xattr.user.{}", "n".repeat(251));
+    let cases: [(&str, &str, Vec<u8>); 4] = [
+        ("no namespace", "SCHILY.xattr.x", b"v".to_vec()),
+        ("name of 256 bytes", &long_name, b"v".to_vec()),
+        ("value beyond 64 KiB", "SCHILY.xattr.user.x", vec![b'v'; (64 << 10) + 1]),
+        ("name that is a namespace", "SCHILY.xattr.user.", b"v".to_vec()),
+    ];
+    for (what, keyword, value) in cases {
+        for kind in [b'0', b'5'] {
+            bad(what, &Tar::new().pax(&[(keyword, &value)]).header(&Header::new(kind, "f")).end());
+        }
+    }
+    // What is in no namespace that belongs into a tree is left out.
+    for keyword in ["SCHILY.xattr.system.posix_acl", "SCHILY.xattr.security.ima"] {
+        let (_scratch, d) = good(Tar::new().pax(&[(keyword, b"v")]).file("f", b"").end());
+        let lines = crate::support::picture(&d);
+        assert!(!lines.join(" ").contains('='), "{keyword}: {lines:?}");
+    }
+}
+
+#[test]
 fn long_names_and_odd_names() {
     let long = format!("{}/f", vec!["d".repeat(200); 20].join("/"));
     let odd: &[u8] = b"not\xff utf-8 \x1b[31m \"'\\ \n";

@@ -15,7 +15,7 @@ use crate::support::{Scratch, chain, unpack};
 fn limited(limits: &Limits, tar: impl Read + Send) -> String {
     let scratch = Scratch::new();
     let dest = File::open(scratch.dir("d")).unwrap();
-    match extract(tar, dest.as_fd(), limits) {
+    match extract(tar, &Destination::new(dest.as_fd(), limits)) {
         Ok(layer) => format!("{} entries", layer.entries()),
         Err(error) => chain(&error),
     }
@@ -68,6 +68,33 @@ fn every_limit_has_a_name() {
         .dir("a")
         .end();
     assert_eq!(limited(&tight, &tar[..]), "2 entries");
+}
+
+#[test]
+fn what_is_to_stay_free_stays_free() {
+    let tight = Limits { free: u64::MAX, ..Limits::default() };
+    let message = limited(&tight, &Tar::new().file("f", b"").end()[..]);
+    assert!(
+        message.contains("bytes are free, and 18446744073709551615 are to stay so"),
+        "{message}"
+    );
+}
+
+/// The target that security researchers like best: an extension header of gibibytes in a few mebibytes, PAX and GNU.
+#[test]
+fn extension_headers_are_bombs_that_do_not_go_off() {
+    for flag in *b"xgLK" {
+        let mut extension = Header::new(flag, "e");
+        extension.size(8 << 30);
+        let bomb = bomb(&extension.block(), 32 << 20);
+        let scratch = Scratch::new();
+        let dest = File::open(scratch.dir("d")).unwrap();
+        let limits = Limits::default();
+        let dest = Destination::new(dest.as_fd(), &limits);
+        let result = unpack_layer(&bomb[..], Compression::Gzip, None, &dest);
+        let what = "bytes in an extension header";
+        assert!(matches!(result, Err(Error::Limit { what: found, .. }) if found == what));
+    }
 }
 
 #[test]
