@@ -249,13 +249,12 @@ fn fetch_token(
         follow: form.is_none(),
         build: &build,
     };
-    let bytes = transport.retry(|| {
-        let answer = transport.send(&call)?;
-        match answer.response.status().as_u16() {
-            200..=299 => transport.body("token", answer.response, MAX_TOKEN),
-            _ => Err(refusal(transport, &wanted.realm, registry, sent, answer)),
-        }
-    })?;
+    // Whoever needs the token tries again as a whole; both together would be tries times tries.
+    let answer = transport.send(&call)?;
+    if !answer.response.status().is_success() {
+        return Err(refusal(transport, &wanted.realm, registry, sent, answer));
+    }
+    let bytes = transport.body("token", answer.response, MAX_TOKEN)?;
     // The parser's own words could repeat the token.
     let answer: TokenAnswer = serde_json::from_slice(&bytes)
         .map_err(|_| no_token(registry, "its token service's answer is not understood"))?;
@@ -282,6 +281,10 @@ fn refusal(
         400 | 401 | 403 => {
             let (object, host) = (registry.to_owned(), registry.to_owned());
             Error::Unauthorized { object, host, sent: sent.clone(), detail }
+        }
+        429 => {
+            let host = host_and_port(realm);
+            Error::TooManyRequests { host, limit: detail, wait, sent: sent.clone() }
         }
         _ => Error::Status { what: "token", host: host_and_port(realm), status, detail, wait },
     }

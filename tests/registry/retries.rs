@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use mydocker::registry::Error;
 
-use crate::fake_registry::{FakeRegistry, Fault};
+use crate::fake_registry::{Auth, FakeRegistry, Fault};
 use crate::{User, in_words, reference, with_app};
 
 #[test]
@@ -129,4 +129,20 @@ fn nobody_there() {
     let text = in_words(&error);
     assert!(text.starts_with(&format!("connect to `{}`", app.registry())), "{text}");
     assert!(text.to_lowercase().contains("connection refused"), "{text}");
+}
+
+#[test]
+fn a_token_service_in_trouble_is_sat_out_too_and_not_for_ever() {
+    for status in [429, 500, 503] {
+        let (user, fake, service) = (User::new(), with_app(), FakeRegistry::start());
+        fake.set_auth(Auth::Bearer(service.url("/token")));
+        service.fault("/token", 2, Fault::error(status, "X"));
+        let app = reference(&fake, "app:v1");
+        user.client().manifest(&app).unwrap();
+        service.fault("/token", usize::MAX, Fault::error(status, "X"));
+        let before = service.log().len();
+        let error = user.client().manifest(&app).unwrap_err();
+        assert!(in_words(&error).contains(&service.host()), "{error}");
+        assert_eq!(service.log().len() - before, user.options.tries as usize, "{status}");
+    }
 }
