@@ -25,10 +25,12 @@ mod progress;
 mod prune;
 mod ps;
 mod pull;
+mod repair;
 mod rm;
 mod rmi;
 mod run;
 mod save;
+mod verify;
 mod version;
 
 use std::ffi::OsString;
@@ -93,6 +95,8 @@ enum Verb {
     Prune(prune::Args),
     Bundle(bundle::Args),
     Inventory(inventory::Args),
+    Verify(verify::Args),
+    Repair(repair::Args),
     Version(version::Args),
     Info(info::Args),
     #[command(name = rootless::MAP_IDS_VERB, hide = true)]
@@ -129,6 +133,8 @@ impl Verb {
                 | Self::Export(_)
                 | Self::Commit(_)
                 | Self::Df(_)
+                | Self::Verify(_)
+                | Self::Repair(_)
                 | Self::Prune(_)
         )
     }
@@ -170,6 +176,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Prune(args) => prune::run(&global, &args),
         Verb::Bundle(args) => bundle::run(&global, args),
         Verb::Inventory(args) => inventory::run(&global, args),
+        Verb::Verify(args) => verify::run(&global, &args),
+        Verb::Repair(args) => repair::run(&global, &args),
         Verb::Version(args) => version::run(&args),
         Verb::Info(args) => info::run(&global, &args),
         Verb::MapIds(args) => map_ids::run(&args),

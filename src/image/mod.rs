@@ -14,7 +14,9 @@ mod output;
 mod prune;
 mod pull;
 mod remove;
+mod repair;
 mod save;
+mod verify;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -40,7 +42,9 @@ pub use output::Output;
 pub use prune::{PruneOptions, Pruned, prune};
 pub use pull::{PullOptions, Pulled, pull};
 pub use remove::{Untagged, remove};
+pub use repair::{Helpers, Repaired, repair};
 pub use save::{ArchiveFormat, Chosen, Packing, bundle, choose, read_inventory, save};
+pub use verify::{Problem, verify};
 
 /// What happens to an image's parts while it is pulled or imported; for whoever shows progress.
 pub trait Observer: Sync {

@@ -27,3 +27,4 @@ mod sharing;
 mod signals;
 mod terminal;
 mod tree_lists;
+mod verify;
