@@ -6,7 +6,7 @@ PROGRAM = out/mydocker
 TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
 RELEASE := $(or $(CARGO_TARGET_DIR),target)/$(TRIPLE)/release/mydocker
 
-.PHONY: build demo test lint static test-vm bench fmt install clean
+.PHONY: build demo test lint static test-vm fuzz bench fmt install clean
 
 build:
 	cargo build --release --locked
@@ -35,6 +35,12 @@ static: build
 test-vm:
 	tests/install.sh
 	tests/vm/test.sh $(ARGS)
+
+# Hostile input for longer: make fuzz RUNS=100000 changed copies of each file of the corpus. With cargo-fuzz and a nightly
+# compiler, `cargo +nightly fuzz run tar` (or another of fuzz/fuzz_targets) goes where libFuzzer leads.
+RUNS ?= 20000
+fuzz:
+	MYDOCKER_FUZZ_RUNS=$(RUNS) MYDOCKER_FUZZ_SEED=$$(date +%s) cargo test --locked --test fuzz
 
 bench: build
 	tests/install.sh

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::IsTerminal as _;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
@@ -14,6 +15,8 @@ use crate::oci::digest::Digest;
 #[derive(Debug)]
 pub(super) struct Progress {
     mode: Mode,
+    /// Whether it has been said that layers are not confined.
+    said: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -32,7 +35,7 @@ impl Progress {
         } else {
             Mode::Lines
         };
-        Self { mode }
+        Self { mode, said: AtomicBool::new(false) }
     }
 
     /// Says something above the bars.
@@ -47,10 +50,16 @@ impl Progress {
 
 impl Observer for Progress {
     fn event(&self, event: Event<'_>) {
-        if let Event::DroppedAttributes(count) = event {
-            let text = format!(
+        let warning = match event {
+            Event::DroppedAttributes(count) => Some(format!(
                 "{count} extended attributes left out: the store's file system cannot hold them"
-            );
+            )),
+            Event::Unconfined if !self.said.swap(true, Ordering::Relaxed) => Some(
+                "unpacking without a mount namespace of its own: not permitted here".to_owned(),
+            ),
+            _ => None,
+        };
+        if let Some(text) = warning {
             return match &self.mode {
                 Mode::Bars { all, .. } => drop(all.println(format!("mydocker: warning: {text}"))),
                 _ => output::warning(&text),
@@ -92,7 +101,7 @@ fn show(all: &MultiProgress, layers: &Mutex<HashMap<Digest, ProgressBar>>, event
         }
         Event::Exists(digest) => finish(&layers, digest, "Already exists"),
         Event::Unpacked(digest) => finish(&layers, digest, "Pull complete"),
-        Event::DroppedAttributes(_) => {}
+        Event::DroppedAttributes(_) | Event::Unconfined => {}
     }
 }
 

@@ -26,7 +26,7 @@ use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::store::{ANNOTATION_PULLED, ANNOTATION_SIZE, Publication, Staging, Store};
 use crate::sys::fs::open_beneath;
-use crate::unpack::{self, Compression, Limits};
+use crate::unpack::{self, Compression, Destination, Limits};
 
 /// The name under which docker and containerd leave the full reference in an image layout.
 pub(super) const ANNOTATION_CONTAINERD_NAME: &str = "io.containerd.image.name";
@@ -130,7 +130,7 @@ impl Import<'_> {
                 let folder = self.staging.create_folder("archive")?;
                 let tar =
                     unpack::decoder(compression, &file).map_err(|e| self.io("decompress", e))?;
-                unpack::extract(tar, folder.as_fd(), &Limits::default())
+                unpack::extract(tar, &Destination::new(folder.as_fd(), &Limits::default()))
                     .map_err(|source| Error::Layer { layer: self.input.shown(), source })?;
                 match self.open_inside(&folder, "manifest.json") {
                     Ok(manifest) => self.docker_archive(&folder, manifest),

@@ -278,6 +278,9 @@ impl Build<'_> {
         if unpacked.dropped_xattrs() > 0 {
             self.observer.event(Event::DroppedAttributes(unpacked.dropped_xattrs()));
         }
+        if !unpacked.own_root() && nix::unistd::geteuid().is_root() {
+            self.observer.event(Event::Unconfined);
+        }
         self.observer.event(Event::Unpacked(&layer.digest));
         Ok(Unpacked { folder, layer: unpacked })
     }

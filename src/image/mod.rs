@@ -64,6 +64,9 @@ pub enum Event<'a> {
     Exists(&'a Digest),
     /// More bytes of a layer have come, in all as many as said.
     Received(&'a Digest, u64),
+    /// A layer was extracted by root in view of the whole file system, as this machine does not let root make a mount
+    /// namespace.
+    Unconfined,
     /// All of a layer has come and been unpacked, and its digests are right.
     Unpacked(&'a Digest),
 }

@@ -1,4 +1,4 @@
-//! `capset(2)`.
+//! `capset(2)` and `capget(2)`.
 
 use nix::errno::Errno;
 
@@ -35,4 +35,17 @@ pub fn capset(effective: u64, permitted: u64, inheritable: u64) -> Result<(), Er
     // SAFETY: version 3 reads one header and two data words, all of which outlive the call.
     check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) })?;
     Ok(())
+}
+
+/// The permitted capabilities of this thread, bit n for capability n.
+///
+/// # Errors
+/// What `capget(2)` reports.
+pub fn capget_permitted() -> Result<u64, Errno> {
+    let header = Header { version: VERSION_3, pid: 0 };
+    let none = || Data { effective: 0, permitted: 0, inheritable: 0 };
+    let mut data = [none(), none()];
+    // SAFETY: version 3 reads one header and writes two data words, all of which outlive the call.
+    check(unsafe { libc::syscall(libc::SYS_capget, &raw const header, data.as_mut_ptr()) })?;
+    Ok(u64::from(data[0].permitted) | u64::from(data[1].permitted) << 32)
 }

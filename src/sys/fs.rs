@@ -59,6 +59,21 @@ fn resolve(
     }
 }
 
+/// Changes the mode of `name` in `dir`; a symbolic link is not followed.
+///
+/// The C library's fchmodat(3) goes through /proc for that, which is not everywhere.
+///
+/// # Errors
+/// fchmodat2(2): `ENOSYS` before Linux 6.6.
+pub fn fchmodat2(dir: BorrowedFd<'_>, name: &[u8], mode: u32) -> nix::Result<()> {
+    /// The same on every machine.
+    const SYS_FCHMODAT2: libc::c_long = 452;
+    let name = std::ffi::CString::new(name).map_err(|_| Errno::EINVAL)?;
+    let (fd, name, flags) = (dir.as_raw_fd(), name.as_ptr(), libc::AT_SYMLINK_NOFOLLOW);
+    // SAFETY: the name ends in NUL.
+    Errno::result(unsafe { libc::syscall(SYS_FCHMODAT2, fd, name, mode, flags) }).map(drop)
+}
+
 /// Starts writing the dirty pages of `fd` back to the disk, without waiting for them.
 ///
 /// # Errors

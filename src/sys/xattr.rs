@@ -37,6 +37,21 @@ pub fn lsetxattrat(dir: BorrowedFd<'_>, file: &[u8], name: &[u8], value: &[u8]) 
     Errno::result(result).map(drop)
 }
 
+/// Sets the attribute `name` of the file `file` in the working directory; a symbolic link is not followed.
+///
+/// # Errors
+/// lsetxattr(2); `EINVAL` if the name holds a NUL or `file` a slash.
+pub fn lsetxattr(file: &[u8], name: &[u8], value: &[u8]) -> nix::Result<()> {
+    if file.contains(&b'/') || matches!(file, b"" | b"." | b"..") {
+        return Err(Errno::EINVAL);
+    }
+    let (file, name) = (c_name(file)?, c_name(name)?);
+    let pointer = value.as_ptr().cast::<c_void>();
+    // SAFETY: path and name end in NUL, and the kernel reads no more than `value.len()` bytes from `value`.
+    let result = unsafe { libc::lsetxattr(file.as_ptr(), name.as_ptr(), pointer, value.len(), 0) };
+    Errno::result(result).map(drop)
+}
+
 /// A path of `file` in `dir`: setxattrat(2) and its like came with Linux 6.13, and before that only a path through /proc
 /// reaches a file by its directory.
 fn path_at(dir: BorrowedFd<'_>, file: &[u8]) -> nix::Result<CString> {

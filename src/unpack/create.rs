@@ -12,15 +12,15 @@ use nix::sys::stat::{
 };
 use nix::sys::time::TimeSpec;
 use nix::sys::uio::pwrite;
-use nix::unistd::{Gid, Uid, fchown, fchownat, ftruncate, symlinkat, write};
+use nix::unistd::{Gid, Uid, fchdir, fchown, fchownat, ftruncate, symlinkat, write};
 
 use super::error::{Error, shown};
 use super::extract::Extractor;
 use super::note::Content;
 use super::tar::{Archive, Entry, Extent, Kind, Time, Xattr};
 use super::tree::{NodeId, State};
-use crate::sys::fs::{READ_DIRECTORY, open_beneath};
-use crate::sys::xattr::{fsetxattr, lsetxattrat};
+use crate::sys::fs::{READ_DIRECTORY, fchmodat2, open_beneath};
+use crate::sys::xattr::{fsetxattr, lsetxattr, lsetxattrat};
 
 /// Set-user-ID, set-group-ID and sticky bit: not given at creation, because a change of owner takes them away.
 const SPECIAL_BITS: u32 = 0o7000;
@@ -98,11 +98,13 @@ impl Extractor<'_> {
     ) -> Result<bool, Error> {
         let Some(mut links) = self.links.take() else { return Ok(false) };
         let lent = links.find(self.entries);
-        let linked = match lent {
-            // Whatever stands in the way, such as a donor that is being removed: then the file is written.
-            Some(lent) => self
-                .replacing(parent, name, path, "link", |dir| links.link(lent, dir, name))
-                .is_ok(),
+        // Whatever stands in the way, such as a donor that is being removed: then the file is written.
+        let linked = match lent.map(|lent| links.link(lent, &self.tree, parent, name)) {
+            Some(Err(Errno::EEXIST)) => {
+                self.clear(parent, name, path)?;
+                lent.is_some_and(|lent| links.link(lent, &self.tree, parent, name).is_ok())
+            }
+            Some(result) => result.is_ok(),
             None => false,
         };
         self.links = Some(links);
@@ -206,12 +208,26 @@ impl Extractor<'_> {
         }
         let chmod = !self.exact_modes || entry.mode & SPECIAL_BITS != 0;
         if chmod && entry.kind != Kind::Symlink {
-            let mode = Mode::from_bits_truncate(entry.mode);
-            fchmodat(&*dir, name, mode, FchmodatFlags::NoFollowSymlink)
-                .map_err(failed("change mode of"))?;
+            let changed = match fchmodat2(dir.as_fd(), name, entry.mode) {
+                // It was made a moment ago, is no link, and nobody else has access to where it is.
+                Err(Errno::ENOSYS) => {
+                    let mode = Mode::from_bits_truncate(entry.mode);
+                    fchmodat(&*dir, name, mode, FchmodatFlags::FollowSymlink)
+                }
+                other => other,
+            };
+            changed.map_err(failed("change mode of"))?;
         }
         for (xattr, value) in &entry.xattrs {
-            self.xattr(xattr, path, |xattr| lsetxattrat(dir.as_fd(), name, xattr, value))?;
+            let own_directory = self.exact_modes;
+            self.xattr(xattr, path, |xattr| {
+                if !own_directory {
+                    return lsetxattrat(dir.as_fd(), name, xattr, value);
+                }
+                // There is no /proc behind the walls.
+                fchdir(&*dir)?;
+                lsetxattr(name, xattr, value)
+            })?;
         }
         let time = time_spec(entry.mtime);
         utimensat(&*dir, name, &time, &time, UtimensatFlags::NoFollowSymlink)

@@ -11,6 +11,9 @@ use crate::sys::remove_tree::RemoveError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The thread that extracts could not be shut in.
+    #[error("confine the thread that extracts")]
+    Confine(#[source] io::Error),
     /// The uncompressed layer is not the one that the image configuration names.
     #[error("layer has the wrong diff id: expected {expected}, got {actual}")]
     DiffId {

@@ -7,10 +7,10 @@ use std::rc::Rc;
 
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
-use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, fstat, mkdirat, umask};
 use nix::unistd::{UnlinkatFlags, getegid, geteuid, linkat, unlinkat};
 
+use super::confine::{Confined, confine, unconfined};
 use super::descriptors::Descriptors;
 use super::error::Error;
 use super::layer::Layer;
@@ -46,8 +46,9 @@ pub(super) struct Extractor<'a> {
     ids: (u32, u32),
     /// Who owns what this thread creates, if that is certain.
     pub(super) own: Option<(u32, u32)>,
-    /// Whether files get the mode that they are created with.
+    /// Whether files get the mode that they are created with; then the working directory is this thread's own, too.
     pub(super) exact_modes: bool,
+    own_root: bool,
     pub(super) entries: u64,
     files: u64,
     bytes: u64,
@@ -58,7 +59,7 @@ pub(super) struct Extractor<'a> {
 
 /// Reads an archive to the end of its stream and extracts it.
 ///
-/// Belongs into a thread of its own, whose umask it changes.
+/// Belongs into a thread of its own, which it shuts in for good ([`confine`]).
 pub(super) fn extract_archive(
     mut archive: Archive<'_, impl BufRead>,
     dest: &Destination<'_>,
@@ -80,17 +81,23 @@ pub(super) fn extract_archive(
         files: extractor.files,
         bytes: extractor.bytes,
         dropped_xattrs: extractor.dropped_xattrs,
+        own_root: extractor.own_root,
         end_marker: archive.end_marker(),
     })
 }
 
 impl<'a> Extractor<'a> {
     fn new(dest: &Destination<'a>) -> Result<Self, Error> {
-        let root =
-            prepare(dest.dir).map_err(|errno| Error::entry("open directory", b"/", errno))?;
+        let links = dest.donor.map(|(donor, layer)| Links::new(donor, layer, dest.dir));
+        let reach: Vec<_> = links.iter().flat_map(Links::directories).collect();
+        let keep: Vec<_> = dest.headers.iter().map(|headers| headers.as_fd()).collect();
+        let confined =
+            if dest.walls { confine(dest.dir, &reach, &keep) } else { unconfined(dest.dir) };
+        let Confined { root, own_fs, own_root, .. } =
+            confined.map_err(|errno| Error::Confine(errno.into()))?;
+        prepare(&root).map_err(|errno| Error::entry("open directory", b"/", errno))?;
         // The umask belongs to all threads until one stops sharing it. Where that is forbidden, each mode is set again.
-        let exact_modes = unshare(CloneFlags::CLONE_FS).is_ok();
-        if exact_modes {
+        if own_fs {
             umask(Mode::empty());
         }
         // With other group semantics (mount option `grpid`) new files do not belong to the process's own group.
@@ -100,7 +107,7 @@ impl<'a> Extractor<'a> {
         let metadata = Metadata { mode: IMPLICIT_MODE, uid, gid, ..Metadata::default() };
         Ok(Self {
             limits: dest.limits,
-            links: dest.donor.map(|(donor, layer)| Links::new(donor, layer)),
+            links,
             notes: dest.origins.map(|(origins, layer)| Notes::new(origins, layer)),
             tree: Tree::new(metadata),
             fds: Descriptors::new(root),
@@ -111,7 +118,8 @@ impl<'a> Extractor<'a> {
             directory_xattr_bytes: 0,
             ids: (uid, gid),
             own,
-            exact_modes,
+            exact_modes: own_fs,
+            own_root,
             entries: 0,
             files: 0,
             bytes: 0,
@@ -403,13 +411,11 @@ impl<'a> Extractor<'a> {
     }
 }
 
-/// Takes away from `dest` what new files would inherit: a default ACL and the set-group-ID bit.
-fn prepare(dest: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
-    let root = crate::sys::fs::open_beneath(dest, b"", crate::sys::fs::READ_DIRECTORY)?;
+/// Takes away from the layer's folder what new files would inherit: a default ACL and the set-group-ID bit.
+fn prepare(root: &OwnedFd) -> nix::Result<()> {
     match fremovexattr(root.as_fd(), b"system.posix_acl_default") {
         Ok(()) | Err(Errno::ENODATA | Errno::EOPNOTSUPP) => {}
         Err(errno) => return Err(errno),
     }
-    nix::sys::stat::fchmod(&root, Mode::from_bits_truncate(0o700))?;
-    Ok(root)
+    nix::sys::stat::fchmod(root, Mode::from_bits_truncate(0o700))
 }

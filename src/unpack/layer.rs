@@ -16,6 +16,7 @@ pub struct Layer {
     pub(super) files: u64,
     pub(super) bytes: u64,
     pub(super) dropped_xattrs: u64,
+    pub(super) own_root: bool,
     pub(super) end_marker: bool,
 }
 
@@ -40,6 +41,11 @@ impl Layer {
     /// File capabilities are not among them: without those a program would not work, so that is an error.
     pub fn dropped_xattrs(&self) -> u64 {
         self.dropped_xattrs
+    }
+
+    /// Whether the layer was extracted in a mount namespace that holds nothing but its folder. An ordinary user has none.
+    pub fn own_root(&self) -> bool {
+        self.own_root
     }
 
     /// Whether the archive ended with the end-of-archive marker that POSIX wants. All readers accept an archive without

@@ -5,6 +5,7 @@
 //! descriptors (`walk`).
 
 mod compression;
+pub mod confine;
 mod create;
 mod descriptors;
 mod encode;
@@ -23,6 +24,7 @@ mod path;
 mod resolve;
 mod share;
 mod stream;
+mod syscalls;
 mod tar;
 mod tree;
 mod walk;

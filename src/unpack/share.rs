@@ -16,6 +16,7 @@ use super::list::{ContentDigest, ListError, ListReader, Origin, RecordKind, mtim
 use super::note::Content;
 use super::path::split;
 use super::tar::Entry;
+use super::tree::{NodeId, Tree};
 use crate::oci::digest::DiffId;
 use crate::sys::fs::{PATH_DIRECTORY, open_beneath};
 
@@ -85,16 +86,28 @@ impl Donor {
 }
 
 /// Files of one layer on their way from a donor.
+///
+/// The kernel links files within a mount alone. These descriptors are therefore of the mount that the donor is in, and
+/// not of the one that the thread was shut in with.
 pub(super) struct Links<'a> {
     donor: &'a Donor,
     layer: u32,
+    /// The layer's folder.
+    folder: BorrowedFd<'a>,
     /// The directory that the last file came from.
-    last: Option<(&'a [u8], OwnedFd)>,
+    from: Option<(&'a [u8], OwnedFd)>,
+    /// The directory that it went to.
+    to: Option<(NodeId, OwnedFd)>,
 }
 
 impl<'a> Links<'a> {
-    pub(super) fn new(donor: &'a Donor, layer: u32) -> Self {
-        Self { donor, layer, last: None }
+    pub(super) fn new(donor: &'a Donor, layer: u32, folder: BorrowedFd<'a>) -> Self {
+        Self { donor, layer, folder, from: None, to: None }
+    }
+
+    /// What links are made from and to.
+    pub(super) fn directories(&self) -> [BorrowedFd<'a>; 2] {
+        [self.donor.root.as_fd(), self.folder]
     }
 
     pub(super) fn find(&self, entry: u64) -> Option<&'a Lent> {
@@ -102,23 +115,27 @@ impl<'a> Links<'a> {
         self.donor.files.get(&Origin { layer: self.layer, entry })
     }
 
-    /// Makes `name` in `dir` one more name of the file.
+    /// Makes `name` in the directory `parent` of `tree` one more name of the file.
     pub(super) fn link(
         &mut self,
         lent: &Lent,
-        dir: BorrowedFd<'_>,
+        tree: &Tree,
+        parent: NodeId,
         name: &[u8],
     ) -> nix::Result<()> {
         let end = lent.start + usize::from(lent.length);
-        let (parent, file) = split(self.donor.paths.get(lent.start..end).unwrap_or_default());
-        let from = match &self.last {
-            Some((last, fd)) if *last == parent => fd,
-            _ => {
-                let fd = open_beneath(self.donor.root.as_fd(), parent, PATH_DIRECTORY)?;
-                &self.last.insert((parent, fd)).1
-            }
+        let (dir, file) = split(self.donor.paths.get(lent.start..end).unwrap_or_default());
+        let from = match self.from.take() {
+            Some((last, fd)) if last == dir => fd,
+            _ => open_beneath(self.donor.root.as_fd(), dir, PATH_DIRECTORY)?,
         };
-        linkat(from, file, dir, name, AtFlags::empty())
+        let to = match self.to.take() {
+            Some((last, fd)) if last == parent => fd,
+            _ => open_beneath(self.folder, &tree.path(parent), PATH_DIRECTORY)?,
+        };
+        let linked = linkat(&from, file, &to, name, AtFlags::empty());
+        (self.from, self.to) = (Some((dir, from)), Some((parent, to)));
+        linked
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reading ahead: decompressing, hashing and extracting at the same time, on buffers that go round.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, Read};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -24,6 +24,9 @@ const CHUNKS: usize = 8;
 
 /// How hard zstd tries to make a layer's headers small, which it does anyway: they are all alike.
 const HEADERS_LEVEL: i32 = -1;
+
+/// The name of the thread that extracts.
+const EXTRACT: &str = "extract";
 
 /// A stretch of the uncompressed layer; or how reading it failed.
 type Chunk = io::Result<Arc<Buffer>>;
@@ -55,29 +58,24 @@ pub struct Destination<'a> {
     pub donor: Option<(&'a Donor, u32)>,
     /// Where to keep the layer's headers, packed, for [`replay_layer`].
     pub headers: Option<&'a File>,
+    /// Whether the thread that extracts is shut in ([`super::confine`]). Turned off by tests of the extractor alone, since
+    /// the walls would hide its mistakes.
+    pub walls: bool,
 }
 
 impl<'a> Destination<'a> {
     /// A destination where nothing is noted.
     pub fn new(dir: BorrowedFd<'a>, limits: &'a Limits) -> Self {
-        Self { dir, limits, origins: None, donor: None, headers: None }
+        Self { dir, limits, origins: None, donor: None, headers: None, walls: true }
     }
 }
 
-/// Reads `tar`, an uncompressed archive, to its very end, and extracts it into `dir`, as [`Destination::dir`] has it.
+/// Reads `tar`, an uncompressed archive, to its very end, and extracts it.
 ///
 /// # Errors
-/// [`Error`]; nothing in the archive makes this panic or touch anything outside `dir`.
-pub fn extract(
-    tar: impl Read + Send,
-    dir: BorrowedFd<'_>,
-    limits: &Limits,
-) -> Result<Layer, Error> {
-    let dest = Destination::new(dir, limits);
-    thread::scope(|scope| {
-        let reader = BufReader::with_capacity(CHUNK, tar);
-        join(spawn(scope, || extract_archive(Archive::new(reader, limits), &dest))?)
-    })
+/// [`Error`]; nothing in the archive makes this panic or touch anything outside the destination.
+pub fn extract(tar: impl Read, dest: &Destination<'_>) -> Result<Layer, Error> {
+    feed(tar, |chunks| extract_archive(Archive::new(chunks, dest.limits), dest))
 }
 
 /// Decompresses a layer, extracts it as [`extract`] does, and computes its DiffID.
@@ -102,12 +100,11 @@ pub fn unpack_layer(
     let (layer, actual) = thread::scope(|scope| {
         let (to_hasher, hasher_input) = sync_channel(CHUNKS);
         let (to_extractor, extractor_input) = sync_channel(CHUNKS);
-        let hashing = spawn(scope, move || hash(algorithm, &hasher_input))?;
-        let extracting = spawn(scope, move || {
-            let chunks = ChunkReader { input: extractor_input, chunk: None, position: 0 };
-            extract_with_headers(chunks, dest)
+        let hashing = spawn(scope, "hash", move || hash(algorithm, &hasher_input))?;
+        let extracting = spawn(scope, EXTRACT, move || {
+            extract_with_headers(ChunkReader::new(extractor_input), dest)
         })?;
-        decompress(reader, &to_hasher, &to_extractor);
+        decompress(reader, Some(&to_hasher), &to_extractor);
         drop((to_hasher, to_extractor));
         let layer = join(extracting)?;
         Ok((layer, DiffId::new(join(hashing).finish())))
@@ -133,9 +130,20 @@ pub fn unpack_layer(
 /// [`Error`], also if the donor lacks a file; then the layer is to be unpacked from its blob.
 pub fn replay_layer(headers: impl Read + Send, dest: &Destination<'_>) -> Result<Layer, Error> {
     let headers = decoder(Compression::Zstd, headers).map_err(Error::Read)?;
+    feed(headers, |chunks| extract_archive(Archive::hollow(chunks, dest.limits), dest))
+}
+
+/// Reads on this thread and calls `work` on another, which has no descriptor that it could read from itself.
+fn feed<T: Send>(
+    reader: impl Read,
+    work: impl FnOnce(ChunkReader) -> Result<T, Error> + Send,
+) -> Result<T, Error> {
     thread::scope(|scope| {
-        let reader = BufReader::with_capacity(CHUNK, headers);
-        join(spawn(scope, || extract_archive(Archive::hollow(reader, dest.limits), dest))?)
+        let (to_worker, input) = sync_channel(CHUNKS);
+        let working = spawn(scope, EXTRACT, || work(ChunkReader::new(input)))?;
+        decompress(reader, None, &to_worker);
+        drop(to_worker);
+        join(working)
     })
 }
 
@@ -153,9 +161,10 @@ fn extract_with_headers(reader: ChunkReader, dest: &Destination<'_>) -> Result<L
 
 fn spawn<'scope, T: Send + 'scope>(
     scope: &'scope thread::Scope<'scope, '_>,
+    name: &str,
     work: impl FnOnce() -> T + Send + 'scope,
 ) -> Result<ScopedJoinHandle<'scope, T>, Error> {
-    thread::Builder::new().spawn_scoped(scope, work).map_err(Error::Thread)
+    thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, work).map_err(Error::Thread)
 }
 
 fn join<T>(handle: ScopedJoinHandle<'_, T>) -> T {
@@ -165,7 +174,7 @@ fn join<T>(handle: ScopedJoinHandle<'_, T>) -> T {
 /// Fills buffers until the stream ends, fails, or nobody wants them any more.
 fn decompress(
     mut reader: impl Read,
-    to_hasher: &SyncSender<Arc<Buffer>>,
+    to_hasher: Option<&SyncSender<Arc<Buffer>>>,
     to_extractor: &SyncSender<Chunk>,
 ) {
     let (home, recycled) = channel();
@@ -188,7 +197,7 @@ fn decompress(
             bytes.truncate(filled);
             let chunk = Arc::new(Buffer { bytes, home: home.clone() });
             // The hasher only goes away early together with everything else.
-            let _ = to_hasher.send(Arc::clone(&chunk));
+            let _ = to_hasher.map(|hasher| hasher.send(Arc::clone(&chunk)));
             if to_extractor.send(Ok(chunk)).is_err() {
                 return;
             }
@@ -232,6 +241,12 @@ struct ChunkReader {
     input: Receiver<Chunk>,
     chunk: Option<Arc<Buffer>>,
     position: usize,
+}
+
+impl ChunkReader {
+    fn new(input: Receiver<Chunk>) -> Self {
+        Self { input, chunk: None, position: 0 }
+    }
 }
 
 impl BufRead for ChunkReader {

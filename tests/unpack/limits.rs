@@ -15,7 +15,7 @@ use crate::support::{Scratch, chain, unpack};
 fn limited(limits: &Limits, tar: impl Read + Send) -> String {
     let scratch = Scratch::new();
     let dest = File::open(scratch.dir("d")).unwrap();
-    match extract(tar, dest.as_fd(), limits) {
+    match extract(tar, &Destination::new(dest.as_fd(), limits)) {
         Ok(layer) => format!("{} entries", layer.entries()),
         Err(error) => chain(&error),
     }

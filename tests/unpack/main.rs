@@ -12,6 +12,7 @@
 
 mod archive;
 mod breakouts;
+mod confinement;
 mod differential;
 mod formats;
 mod layers;

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use mydocker::sys::remove_tree::remove_tree;
 use mydocker::sys::xattr::{fgetxattr, flistxattr};
-use mydocker::unpack::{Error, Layer, Limits, extract, merge};
+use mydocker::unpack::{Destination, Error, Layer, Limits, extract, merge};
 
 /// A directory that goes away with its owner.
 pub(crate) struct Scratch(pub(crate) PathBuf);
@@ -49,10 +49,12 @@ impl Drop for Scratch {
     }
 }
 
-/// Extracts one uncompressed layer into `dest`.
+/// Extracts one uncompressed layer into `dest`, without the walls that would hide what the extractor does wrong.
 pub(crate) fn extract_into(tar: &[u8], dest: &Path) -> Result<Layer, Error> {
     let dest = File::open(dest).unwrap();
-    extract(tar, dest.as_fd(), &Limits::default())
+    let limits = Limits::default();
+    let dest = Destination { walls: false, ..Destination::new(dest.as_fd(), &limits) };
+    extract(tar, &dest)
 }
 
 /// Extracts layers and merges them, lowest first, into `scratch/root`.
