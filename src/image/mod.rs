@@ -1,4 +1,4 @@
-//! Use-cases that join registry, store and unpack: pull, import, list, look up, remove.
+//! Use-cases that join registry, store and unpack, from `pull` to `repair`.
 
 mod archive;
 mod change;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::support::command::Cmd;
 use crate::support::env::{TestEnv, names};
@@ -18,6 +18,9 @@ struct Damaged {
     image: String,
     before: Tree,
 }
+
+/// What `verify` says of a kind of damage, and what does it to a file.
+type Damage<'a> = (&'a str, &'a dyn Fn(&Path));
 
 /// The folders of the store itself, whose times tell what was done in them.
 const FOLDERS: [&str; 5] = ["blobs/sha256", "blobs/sha512", "trees", "lists", "rootfs"];
@@ -130,7 +133,7 @@ impl Damaged {
     }
 }
 
-fn flip(path: &std::path::Path) {
+fn flip(path: &Path) {
     let mut bytes = fs::read(path).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -179,7 +182,7 @@ fn files_of_a_tree_damaged_in_every_way() {
     require!(Root, Tool("docker-registry"), Tool("getfattr"));
     let store = Damaged::new();
     // Those that even a quick look finds.
-    let damage: [(&str, &dyn Fn(&std::path::Path)); 5] = [
+    let damage: [Damage<'_>; 5] = [
         ("bytes instead of", &|path| {
             let times = fs::metadata(path).unwrap().modified().unwrap();
             let mut bytes = fs::read(path).unwrap();
@@ -213,7 +216,7 @@ fn files_of_a_tree_damaged_in_every_way() {
 fn only_a_deep_look_finds_changed_contents_and_attributes() {
     require!(Root, Tool("docker-registry"), Tool("getfattr"), Tool("setfattr"));
     let store = Damaged::new();
-    let damage: [(&str, &dyn Fn(&std::path::Path)); 2] = [
+    let damage: [Damage<'_>; 2] = [
         ("other content", &|path| {
             let times = fs::metadata(path).unwrap().modified().unwrap();
             flip(path);
