@@ -32,6 +32,7 @@ mod ps;
 mod pull;
 mod push;
 mod remote;
+mod repair;
 mod rm;
 mod rmi;
 mod run;
@@ -39,6 +40,7 @@ mod save;
 mod search;
 mod tag;
 mod tags;
+mod verify;
 mod version;
 
 use std::ffi::OsString;
@@ -111,6 +113,8 @@ enum Verb {
     Prune(prune::Args),
     Bundle(bundle::Args),
     Inventory(inventory::Args),
+    Verify(verify::Args),
+    Repair(repair::Args),
     Version(version::Args),
     Info(info::Args),
     #[command(name = rootless::MAP_IDS_VERB, hide = true)]
@@ -147,6 +151,8 @@ impl Verb {
                 | Self::Export(_)
                 | Self::Commit(_)
                 | Self::Df(_)
+                | Self::Verify(_)
+                | Self::Repair(_)
                 | Self::Prune(_)
                 | Self::Tag(_)
         )
@@ -197,6 +203,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Prune(args) => prune::run(&global, &args),
         Verb::Bundle(args) => bundle::run(&global, args),
         Verb::Inventory(args) => inventory::run(&global, args),
+        Verb::Verify(args) => verify::run(&global, &args),
+        Verb::Repair(args) => repair::run(&global, &args),
         Verb::Version(args) => version::run(&args),
         Verb::Info(args) => info::run(&global, &args),
         Verb::MapIds(args) => map_ids::run(&args),

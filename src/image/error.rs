@@ -150,6 +150,12 @@ pub enum Error {
         /// What there is, in bytes.
         free: u64,
     },
+    /// A blob is broken, and no image that has it came from a registry.
+    #[error("no registry is known to have blob `{0}`")]
+    NoSource(Digest),
+    /// A tree cannot be exchanged while a container runs on it.
+    #[error("container {0} is running on it")]
+    Running(String),
     /// No such image in the store.
     #[error("no such image: {0}")]
     NoSuchImage(String),
@@ -229,6 +235,12 @@ impl Error {
                 "`import --name NAME` gives it another name; --force takes the name away"
                     .to_owned(),
             ),
+            Self::NoSource(_) => Some(
+                "the image was imported or committed: import it once more, or remove it".to_owned(),
+            ),
+            Self::Running(container) => {
+                Some(format!("wait for its end, or remove it: mydocker rm -f {container}"))
+            }
             Self::Damaged { .. } => {
                 Some("`mydocker verify` shows what else is, `mydocker repair` mends it".to_owned())
             }

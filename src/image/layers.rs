@@ -166,6 +166,12 @@ impl<'a> Build<'a> {
         Ok(self.staging.remove_tree(TREE)?)
     }
 
+    /// A new tree in the staging folder, from layers that the store has, whether it has the tree or not; says its name.
+    pub(super) fn new_tree(&self) -> Result<&'static str, Error> {
+        let (images, _) = super::list(self.store)?;
+        Ok(self.tree(&images)?.name.unwrap_or(TREE))
+    }
+
     fn tree(&self, images: &[Image]) -> Result<Tree, Error> {
         let donors = match self.sharing {
             Sharing::Links if self.vouched => Donors::find(self.store, images, self.diff_ids),

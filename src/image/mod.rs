@@ -1,4 +1,4 @@
-//! Use-cases that join registry, store and unpack: pull, push, copy, import, list, look up, tag, remove.
+//! Use-cases that join registry, store and unpack, from `pull` to `repair`.
 
 mod archive;
 mod arrival;
@@ -18,9 +18,11 @@ mod prune;
 mod pull;
 mod push;
 mod remove;
+mod repair;
 mod save;
 mod tag;
 mod transfer;
+mod verify;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -49,8 +51,10 @@ pub use prune::{PruneOptions, Pruned, prune};
 pub use pull::{PullOptions, Pulled, pull, pull_first};
 pub use push::push;
 pub use remove::{Untagged, remove};
+pub use repair::{Helpers, Repaired, repair};
 pub use save::{ArchiveFormat, Chosen, Packing, bundle, choose, read_inventory, save};
 pub use tag::tag;
+pub use verify::{Problem, verify};
 
 /// What happens to an image's parts while it is pulled, imported, pushed or copied; for whoever shows progress.
 pub trait Observer: Sync {

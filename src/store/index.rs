@@ -27,6 +27,11 @@ pub(super) fn empty() -> Index {
     Index { schema_version: 2, media_type: Some(OCI_INDEX.to_owned()), manifests: Vec::new() }
 }
 
+/// What the symbolic link of an image's name holds.
+pub(super) fn link_target(id: &ImageId) -> PathBuf {
+    PathBuf::from("../trees").join(tree_name(id))
+}
+
 impl Store {
     pub(super) fn index_path(&self) -> PathBuf {
         self.root.join("index.json")
@@ -90,9 +95,14 @@ impl Store {
     }
 
     /// Points `rootfs/<file_name>` at the tree of `id`, in one step.
-    fn link_rootfs(&self, staging: &Staging, file_name: &str, id: &ImageId) -> Result<(), Error> {
+    pub(super) fn link_rootfs(
+        &self,
+        staging: &Staging,
+        file_name: &str,
+        id: &ImageId,
+    ) -> Result<(), Error> {
         let link = self.root.join("rootfs").join(file_name);
-        let target = PathBuf::from("../trees").join(tree_name(id));
+        let target = link_target(id);
         if fs::read_link(&link).is_ok_and(|found| found == target) {
             return Ok(());
         }

@@ -22,6 +22,7 @@ mod accounts;
 mod collect;
 mod error;
 mod index;
+mod mend;
 mod partial;
 mod staging;
 
@@ -77,6 +78,17 @@ impl Store {
             store.create()?;
         }
         Ok(store)
+    }
+
+    /// The store in `root` as it is, for those who only look: nothing is made, be it there or not.
+    pub fn at(root: &Path) -> Self {
+        Self { root: root.to_owned(), sync: false }
+    }
+
+    /// Whether there is no store at all.
+    pub fn is_absent(&self) -> bool {
+        let parts = ["oci-layout", "index.json", "blobs"];
+        parts.iter().all(|part| fs::symlink_metadata(self.root.join(part)).is_err())
     }
 
     fn create(&self) -> Result<(), Error> {
@@ -143,7 +155,13 @@ impl Store {
     /// A reader of a blob that fails, at the latest at its end, unless the bytes are what `descriptor` says.
     pub fn open_blob(&self, descriptor: &Descriptor) -> Result<VerifyReader<fs::File>, Error> {
         let path = self.blob_path(&descriptor.digest);
-        let file = fs::File::open(&path).at("open", &path)?;
+        let mut options = fs::OpenOptions::new();
+        // A FIFO in its place is not waited for.
+        let file =
+            options.read(true).custom_flags(libc::O_NONBLOCK).open(&path).at("open", &path)?;
+        if !file.metadata().at("open", &path)?.is_file() {
+            return Err(io::Error::other("it is no regular file")).at("read", &path);
+        }
         Ok(VerifyReader::new(file, descriptor.digest.clone(), descriptor.size))
     }
 

@@ -123,7 +123,12 @@ impl Store {
 
     /// Moves a staged tree and its lists to their places; the lists first, so that a tree that is there has them. The
     /// caller holds the lock.
-    fn move_tree(&self, staging: &Staging, id: &ImageId, tree: &str) -> Result<(), Error> {
+    pub(super) fn move_tree(
+        &self,
+        staging: &Staging,
+        id: &ImageId,
+        tree: &str,
+    ) -> Result<(), Error> {
         if self.has_tree(id) {
             // Another process made the same tree meanwhile; it has the same digests behind it.
             return Ok(());

@@ -1,14 +1,17 @@
 //! `diff`, `export` and `commit`: what a container has made of its image.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
 use crate::support::command::Cmd;
 use crate::support::env::{TestEnv, names};
+use crate::support::fixtures;
 use crate::support::require::Need::{Root, Tool};
 use crate::support::tree;
+use crate::support::user::{Allowed, User};
 
 /// Changes of every kind.
 const CHANGES: &str = "echo new >/new && ln /new /hard && ln -s /nowhere /sym && mkfifo /fifo
@@ -93,6 +96,32 @@ fn a_container_that_changed_nothing_differs_in_nothing() {
 }
 
 #[test]
+fn what_was_only_made_to_mount_something_on_is_no_change() {
+    require!(Root);
+    let env = TestEnv::with_busybox();
+    let root = env.folder().join("bare");
+    fs::create_dir_all(root.join("bin")).unwrap();
+    for name in ["busybox", "sh"] {
+        fs::copy(env.rootfs("busybox").join("bin/busybox"), root.join("bin").join(name)).unwrap();
+    }
+    env.mydocker(["import", "-q"]).arg(&root).ok();
+    env.mydocker(["run", "--name", "idle", "bare", "busybox", "true"]).ok();
+    // It has them all the same.
+    assert!(
+        env.root().join("containers").join(&env.containers()[0]).join("upper/etc/hosts").exists()
+    );
+    env.mydocker(["diff", "idle"]).run().success().prints("");
+    env.mydocker(["rm", "idle"]).ok();
+    let script = "busybox mkdir /etc/own; busybox rmdir /etc/own; echo x >/etc/new";
+    let volume = format!("{}:/data:ro", root.display());
+    env.mydocker(["run", "--name", "busy", "-v", &volume, "bare", "sh", "-c", script]).ok();
+    env.mydocker(["diff", "busy"]).run().success().prints("A /data\nA /etc\nA /etc/new\n");
+    env.mydocker(["commit", "busy", "made"]).ok();
+    assert_eq!(names(&env.rootfs("made").join("etc")), ["new"]);
+    assert_eq!(names(&env.rootfs("made")), ["bin", "data", "etc"]);
+}
+
+#[test]
 fn an_export_is_what_the_container_sees() {
     require!(Root);
     let env = changed();
@@ -102,7 +131,13 @@ fn an_export_is_what_the_container_sees() {
     let tree = tree::read(&env.rootfs("committed").canonicalize().unwrap());
     // What was made to mount something on is seen, and is not committed.
     let made = ["", "etc/hostname", "etc/hosts", "etc/resolv.conf"];
-    tree.without(&made).assert_same(&exported.without(&made));
+    // The trees of images share files.
+    let exported = exported.without(&made);
+    tree.without(&made).without_links().assert_same(&exported.clone().without_links());
+    for folder in [env.folder().join("exported"), env.rootfs("committed")] {
+        let inode = |name: &str| fs::metadata(folder.join(name)).unwrap().ino();
+        assert_eq!(inode("new"), inode("hard"));
+    }
 }
 
 #[test]
@@ -174,7 +209,7 @@ fn umoci_and_skopeo_find_the_layers_right() {
     let theirs = tree::read(&bundle.join("rootfs"));
     let ours = tree::read(&env.rootfs("made").canonicalize().unwrap());
     // No layer says anything about the root itself.
-    theirs.without(&[""]).assert_same(&ours.without(&[""]));
+    theirs.without(&[""]).without_links().assert_same(&ours.without(&[""]).without_links());
 }
 
 #[test]
@@ -291,4 +326,27 @@ fn a_container_in_a_folder_of_the_host_has_no_layer() {
     env.assert_refused(env.mydocker(["diff", "nosuch"]), 125, &["nosuch", "no such container"]);
     env.assert_refused(env.mydocker(["commit", "-c", "RUN x", "folder"]), 125, &["RUN"]);
     assert!(Path::new(&copy).exists());
+}
+
+#[test]
+fn an_ordinary_user_does_all_that_too() {
+    require!(Root, Tool("setpriv"), Tool("newuidmap"));
+    let env = TestEnv::new();
+    let user = User::new(&env, Allowed::ManyIds);
+    user.mydocker(["import", "-q"]).arg(fixtures::path("busybox.tar")).ok();
+    let script = "rm /bin/ls; touch /x; chown 33:34 /x";
+    user.mydocker(["run", "--name", "changed", "busybox", "sh", "-c", script]).ok();
+    let shown = user.mydocker(["diff", "changed"]).run().success();
+    shown.prints("C /bin\nD /bin/ls\nA /x\n");
+    user.mydocker(["commit", "changed", "made"]).ok();
+    let script = "test ! -e /bin/ls; stat -c %u:%g /x";
+    let output = user.mydocker(["run", "--rm", "made", "sh", "-c", script]).run();
+    output.success().prints("33:34\n");
+    let exported = user.mydocker(["export", "changed"]).run().success();
+    assert!(exported.stdout.contains("bin/busybox"));
+    user.mydocker(["verify", "--deep"]).run().success().prints("");
+    user.mydocker(["df", "-v"]).ok();
+    user.mydocker(["rm", "changed"]).ok();
+    user.mydocker(["prune", "-af"]).ok();
+    assert_eq!(names(&user.root().join("trees")), Vec::<String>::new());
 }

@@ -46,3 +46,4 @@ mod signals;
 mod tag;
 mod terminal;
 mod tree_lists;
+mod verify;

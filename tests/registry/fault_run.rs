@@ -80,8 +80,8 @@ fn pull_again_and_again(
     let chaos = Chaos::start(format!("127.0.0.1:{}", fake.port()).parse().unwrap(), seed, 40_000);
     let reference: Reference = format!("{}/app:v1", chaos.host()).parse().unwrap();
     let store = Store::open(&folder.join(seed.to_string()), Durability::Unflushed).unwrap();
-    let (reference, limits) = (reference.clone(), mydocker::image::Limits::default());
-    let options = PullOptions { reference, platform: None, parallel: 4, limits };
+    let limits = mydocker::image::Limits::default();
+    let options = PullOptions { reference: reference.clone(), platform: None, parallel: 4, limits };
     for _ in 0..PULLS {
         // A client each time, as if it were a process.
         let client = Client::new(user.options.clone()).unwrap();

@@ -138,6 +138,22 @@ impl Tree {
         self
     }
 
+    /// The tree without the times of what is below some directories.
+    pub fn without_times(mut self, folders: &[&str]) -> Self {
+        for (name, entry) in &mut self.0 {
+            if folders.iter().any(|folder| name.starts_with(&format!("{folder}/"))) {
+                entry.mtime = (0, 0);
+            }
+        }
+        self
+    }
+
+    /// The tree without the numbers of links, which tell what other trees share files with it.
+    pub fn without_links(mut self) -> Self {
+        self.0.values_mut().for_each(|entry| entry.links = 0);
+        self
+    }
+
     /// The tree without some directories themselves; what is in them stays.
     pub fn without_folders(mut self, folders: &[&str]) -> Self {
         self.0.retain(|name, _| !folders.contains(&name.as_str()));
