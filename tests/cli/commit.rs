@@ -229,11 +229,15 @@ fn a_commit_on_a_commit() {
 fn a_running_container_stands_still_while_it_is_committed() {
     require!(Root);
     let env = TestEnv::with_busybox();
-    // Two files that are never seen to differ, unless something runs between the reading of the one and the other.
-    let script = "i=0; while :; do i=$((i+1)); echo $i >/tmp/a; echo $i >/tmp/b; done";
+    // Two files that are never seen to differ by more than one, unless the container runs on between the reading of the
+    // one and of the other; which takes a while, with a file between them that cannot be packed.
+    let script = "dd if=/dev/urandom of=/tmp/ab bs=1M count=8 2>/dev/null; i=0
+        while :; do i=$((i+1)); echo $i >/tmp/a; echo $i >/tmp/b; done";
     let run = env.mydocker(["run", "--name", "busy", "busybox", "sh", "-c", script]).start();
     env.wait_until_running("busy");
-    for _ in 0..5 {
+    let upper = env.root().join("containers").join(&env.containers()[0]).join("upper/tmp");
+    crate::support::wait_for("both files", || upper.join("b").exists().then_some(()));
+    for _ in 0..3 {
         env.mydocker(["commit", "busy", "still"]).ok();
         let tree = env.rootfs("still").canonicalize().unwrap();
         let read = |name: &str| {
@@ -246,10 +250,9 @@ fn a_running_container_stands_still_while_it_is_committed() {
         }
     }
     // And it goes on afterwards.
-    let folder = env.root().join("containers").join(&env.containers()[0]).join("upper/tmp/a");
-    let before = fs::read_to_string(&folder).unwrap();
+    let before = fs::read_to_string(upper.join("a")).unwrap();
     crate::support::wait_for("a container that goes on", || {
-        (fs::read_to_string(&folder).unwrap() != before).then_some(())
+        (fs::read_to_string(upper.join("a")).unwrap() != before).then_some(())
     });
     env.mydocker(["commit", "-p=false", "busy", "moving"]).ok();
     env.mydocker(["rm", "-f", "busy"]).ok();
@@ -260,7 +263,7 @@ fn a_running_container_stands_still_while_it_is_committed() {
 fn a_container_goes_on_when_who_holds_it_is_killed() {
     require!(Root);
     let env = TestEnv::with_busybox();
-    let script = "while :; do date +%s%N >/tmp/a; done";
+    let script = "i=0; while :; do i=$((i+1)); echo $i >/tmp/a; done";
     let run = env.mydocker(["run", "--name", "held", "busybox", "sh", "-c", script]).start();
     env.wait_until_running("held");
     let file = env.root().join("containers").join(&env.containers()[0]).join("upper/tmp/a");
@@ -272,8 +275,11 @@ fn a_container_goes_on_when_who_holds_it_is_killed() {
     let export = env.mydocker(["export", "held", "-o"]).arg(&fifo).start();
     crate::support::wait_for("a container that stands still", || {
         let one = fs::read_to_string(&file).unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(100));
-        (one == fs::read_to_string(&file).unwrap()).then_some(())
+        let changed = (0..20).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            one != fs::read_to_string(&file).unwrap()
+        });
+        (!changed).then_some(())
     });
     export.signal(nix::sys::signal::Signal::SIGKILL);
     assert_eq!(export.finish().code(), None);
