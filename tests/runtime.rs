@@ -14,7 +14,11 @@ mod inside;
 mod lifecycle;
 #[path = "runtime/limits.rs"]
 mod limits;
+#[path = "runtime/namespaces.rs"]
+mod namespaces;
 #[path = "runtime/owners.rs"]
 mod owners;
 #[path = "runtime/probe.rs"]
 mod probe;
+#[path = "runtime/process.rs"]
+mod process;

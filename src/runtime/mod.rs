@@ -21,6 +21,8 @@ mod protocol;
 pub mod rootless;
 mod seal;
 pub mod seccomp;
+mod spawn;
+mod tune;
 
 pub use error::{Error, Step, Warning};
 pub use host::{CgroupVersion, Host, probe};

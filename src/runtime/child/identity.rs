@@ -9,6 +9,7 @@ use crate::runtime::error::Step;
 use crate::runtime::plan::Plan;
 use crate::sys::caps::capset;
 use crate::sys::process;
+use crate::sys::schedule;
 use crate::sys::seccomp::{Instruction, set_mode_filter};
 
 /// Becomes the user of the program, with no more privileges than the spec gives.
@@ -18,6 +19,12 @@ use crate::sys::seccomp::{Instruction, set_mode_filter};
 pub(super) fn assume(plan: &Plan, (filter, flags): &(Vec<Instruction>, u32)) -> Done {
     let process = &plan.process;
     let sets = &process.capabilities;
+    if let Some(domain) = process.personality {
+        schedule::personality(domain).during(Step::Personality)?;
+    }
+    if let Some((mode, nodes)) = &process.memory_policy {
+        schedule::set_mempolicy(*mode, nodes).during(Step::MemoryPolicy)?;
+    }
     umask(Mode::from_bits_truncate(process.umask));
     cut_bounding_set(sets.bounding.bits())?;
     set_groups(plan, &process.groups)?;

@@ -10,25 +10,24 @@ mod place;
 mod root;
 
 use std::convert::Infallible;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlink};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlink, readlinkat};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
-use nix::unistd::{
-    dup2_stderr, dup2_stdin, dup2_stdout, fchdir, getcwd, getpid, sethostname, setsid,
-};
+use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, fchdir, getcwd, sethostname, setsid};
 
 use super::error::{HookOutcome, Step};
 use super::hooks;
 use super::plan::Plan;
 use super::protocol::{ChildEnd, Command, Failure};
 use crate::oci::runtime_spec::Hook;
+use crate::sys::mount::FsContext;
 use crate::sys::process;
 use crate::sys::seccomp::Instruction;
 use crate::sys::{clone, net, tty};
@@ -92,6 +91,7 @@ impl Child<'_> {
         self.set_names()?;
         let root = root::make(self.plan)?;
         self.mount_all(&root)?;
+        self.open_proc()?;
         self.fill_dev(&root)?;
         self.open_terminal(&root)?;
         self.set_sysctls()?;
@@ -194,6 +194,19 @@ impl Child<'_> {
         Ok(())
     }
 
+    /// A proc of this program's own for what has to be written there, if the spec mounts none.
+    fn open_proc(&mut self) -> Done {
+        let process = &self.plan.process;
+        let needed = !self.plan.sysctls.is_empty()
+            || process.apparmor.is_some()
+            || process.selinux.is_some();
+        if needed && self.proc.is_none() {
+            let mounted = FsContext::open(c"proc").and_then(|proc| proc.mount(0));
+            self.proc = Some(mounted.during(Step::PrivateProc)?);
+        }
+        Ok(())
+    }
+
     /// Kernel parameters, by this container's own proc, on which nothing is mounted (CVE-2025-52881).
     fn set_sysctls(&mut self) -> Done {
         for (index, (_, path, value)) in self.plan.sysctls.iter().enumerate() {
@@ -204,7 +217,13 @@ impl Child<'_> {
 
     /// The labels that the program gets when it is executed.
     fn set_labels(&mut self) -> Done {
-        let pid = std::ffi::CString::new(getpid().to_string()).unwrap_or_default();
+        if self.plan.process.apparmor.is_none() && self.plan.process.selinux.is_none() {
+            return Ok(());
+        }
+        // Whatever PID namespace that proc is of, it knows the number of who asks.
+        let proc = self.proc.as_ref().ok_or(Errno::ENOENT);
+        let pid = proc.and_then(|proc| readlinkat(proc, c"self")).during(Step::ApparmorProfile)?;
+        let pid = CString::new(pid.as_bytes()).unwrap_or_default();
         if let Some(profile) = &self.plan.process.apparmor {
             let value = format!("exec {profile}");
             let written = self.write_proc(&[&pid, c"attr/apparmor/exec"], &value);
@@ -225,7 +244,7 @@ impl Child<'_> {
     fn write_proc(&self, path: &[&CStr], value: &str) -> Result<(), Errno> {
         let proc = self.proc.as_ref().ok_or(Errno::ENOENT)?;
         let parts: Vec<&[u8]> = path.iter().map(|part| part.to_bytes()).collect();
-        let path = std::ffi::CString::new(parts.join(&b'/')).map_err(|_| Errno::EINVAL)?;
+        let path = CString::new(parts.join(&b'/')).map_err(|_| Errno::EINVAL)?;
         let how = OpenHow::new().flags(OFlag::O_WRONLY | OFlag::O_CLOEXEC).resolve(
             ResolveFlag::RESOLVE_BENEATH
                 | ResolveFlag::RESOLVE_NO_XDEV

@@ -6,19 +6,21 @@ mod devices;
 mod mounts;
 mod process;
 mod root;
+mod schedule;
 
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::sys::stat::fstat;
 
 use super::cgroup::View;
 use super::error::{Error, Warning};
 use super::idmap::IdMap;
 use super::process::{Bundle, Options, Stdio};
-use crate::oci::runtime_spec::linux::{Linux, NamespaceKind};
+use crate::oci::runtime_spec::linux::{self, Linux, NamespaceKind};
 use crate::oci::runtime_spec::{ConsoleSize, Hook, Spec};
 use crate::sys::clone::{self, Namespaces};
 use crate::sys::mount::{self, Propagation};
@@ -41,7 +43,16 @@ pub(super) struct Idmap {
 pub(super) struct Join {
     pub kind: Namespaces,
     pub path: String,
-    pub file: OwnedFd,
+    pub file: File,
+}
+
+/// A network interface that moves into the container.
+#[derive(Debug)]
+pub(super) struct NetDevice {
+    /// Its name on the host.
+    pub outside: String,
+    /// Its name in the container.
+    pub inside: String,
 }
 
 /// What to do, in the order in which the child does it.
@@ -50,6 +61,10 @@ pub(super) struct Plan {
     /// For `clone3`; a cgroup namespace comes later, as it is rooted at where the process is when it is made.
     pub namespaces: Namespaces,
     pub cgroup_namespace: bool,
+    /// What the clocks of a new time namespace are set to: lines of `timens_offsets`.
+    pub time_offsets: Option<String>,
+    /// Network interfaces that move into the container.
+    pub net_devices: Vec<NetDevice>,
     /// What the container is shown of its control groups.
     pub cgroup: View,
     pub ids: Option<IdMap>,
@@ -87,16 +102,25 @@ pub(super) struct Plan {
 impl Plan {
     /// Plans `spec`, opening what it names on the host.
     pub(super) fn new(bundle: &Bundle, spec: &Spec, options: &mut Options) -> Result<Self, Error> {
-        if let Some(field) = spec.unsupported().into_iter().next() {
-            return Err(Error::Unsupported { field });
+        if let Some(field) = spec.unsupported() {
+            return Err(Error::Unsupported { field: field.to_owned() });
         }
         let empty = Linux::default();
         let linux = spec.linux.as_ref().unwrap_or(&empty);
         let (namespaces, joins) = namespaces(linux)?;
-        let ids = if namespaces & clone::NEWUSER != 0 { Some(IdMap::of(linux)?) } else { None };
+        let user_namespace = joins.iter().find(|join| join.kind == clone::NEWUSER);
+        let ids = match user_namespace {
+            Some(join) => Some(IdMap::of_namespace(&join.file, &join.path)?),
+            None if namespaces & clone::NEWUSER != 0 => Some(IdMap::of(linux)?),
+            None => None,
+        };
+        let time_offsets = schedule::time_offsets(linux, namespaces & clone::NEWTIME != 0)?;
+        // A time namespace with offsets is not made by the clone.
+        let timed = if time_offsets.is_some() { clone::NEWTIME } else { 0 };
         let mut process = PlannedProcess::new(spec)?;
         let warnings = process.warnings();
-        let mut mounts = mounts::plan(bundle, spec, namespaces, ids.as_ref(), options)?;
+        let mut mounts =
+            mounts::plan(bundle, spec, owned(namespaces, &joins), ids.as_ref(), options)?;
         let devices = devices::plan(linux, ids.as_ref(), &mut mounts)?;
         let root = root::plan(bundle, spec, ids.as_ref(), options, &mounts)?;
         let hooks = spec.hooks.clone().unwrap_or_default();
@@ -107,7 +131,9 @@ impl Plan {
         Ok(Self {
             cgroup: View::None,
             cgroup_namespace: namespaces & clone::NEWCGROUP != 0,
-            namespaces: namespaces & !clone::NEWCGROUP,
+            namespaces: namespaces & !clone::NEWCGROUP & !timed,
+            time_offsets,
+            net_devices: net_devices(linux, namespaces, &joins)?,
             host_propagation: match propagation {
                 Some(mount::SHARED | mount::SLAVE) => mount::SLAVE,
                 _ => mount::PRIVATE,
@@ -220,21 +246,58 @@ fn namespaces(linux: &Linux) -> Result<(Namespaces, Vec<Join>), Error> {
         }
         match &namespace.path {
             None => new |= kind,
-            Some(_) if kind & (clone::NEWUSER | clone::NEWNS | clone::NEWTIME) != 0 => {
-                let field = format!("linux.namespaces path of {:?}", namespace.kind);
-                return Err(Error::Unsupported { field });
-            }
             Some(path) => {
+                if !path.starts_with('/') {
+                    let reason = format!("`{path}` is not an absolute path");
+                    return Err(Error::Invalid { field: "linux.namespaces".to_owned(), reason });
+                }
                 let file = open(Path::new(path))?;
-                joins.push(Join { kind, path: path.clone(), file: file.into() });
+                joins.push(Join { kind, path: path.clone(), file });
             }
         }
     }
-    if new & clone::NEWNS == 0 {
-        let reason = "a new mount namespace is needed".to_owned();
+    if new & clone::NEWNS == 0 && !joins.iter().any(|join| join.kind == clone::NEWNS) {
+        let reason = "a mount namespace is needed".to_owned();
         return Err(Error::Invalid { field: "linux.namespaces".to_owned(), reason });
     }
     Ok((new, joins))
+}
+
+/// The kinds of namespaces that the container's root has power over: the new ones, and those joined ones that belong to the
+/// user namespace that is joined with them.
+fn owned(new: Namespaces, joins: &[Join]) -> Namespaces {
+    let identity = |fd: BorrowedFd<'_>| fstat(fd).map(|found| (found.st_dev, found.st_ino)).ok();
+    let user = joins.iter().find(|join| join.kind == clone::NEWUSER);
+    let user = user.and_then(|join| identity(join.file.as_fd()));
+    let is_owned = |join: &&Join| {
+        let owner = clone::owner(join.file.as_fd()).ok();
+        user.is_some() && owner.and_then(|owner| identity(owner.as_fd())) == user
+    };
+    joins.iter().filter(is_owned).fold(new, |kinds, join| kinds | join.kind)
+}
+
+/// The interfaces to move, which must not stay on the host under another name.
+fn net_devices(linux: &Linux, new: Namespaces, joins: &[Join]) -> Result<Vec<NetDevice>, Error> {
+    const IFNAMSIZ: usize = 16;
+    let own = new & clone::NEWNET != 0 || joins.iter().any(|join| join.kind == clone::NEWNET);
+    let device = |(outside, device): (&String, &linux::NetDevice)| {
+        let invalid = |reason: &str| {
+            let field = format!("linux.netDevices `{outside}`");
+            Err(Error::Invalid { field, reason: reason.to_owned() })
+        };
+        let inside = device.name.as_ref().filter(|name| !name.is_empty()).unwrap_or(outside);
+        let odd = |c: char| c.is_whitespace() || c.is_control() || "/:".contains(c);
+        if [outside, inside].iter().any(|name| {
+            name.len() >= IFNAMSIZ || name.contains(odd) || matches!(name.as_str(), "" | "." | "..")
+        }) {
+            return invalid("it is no name of an interface");
+        }
+        if !own {
+            return invalid("it needs a network namespace");
+        }
+        Ok(NetDevice { outside: outside.clone(), inside: inside.clone() })
+    };
+    linux.net_devices.iter().map(device).collect()
 }
 
 fn open(path: &Path) -> Result<File, Error> {
