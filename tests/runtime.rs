@@ -4,6 +4,8 @@
 
 #![allow(clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
 
+#[path = "runtime/agent.rs"]
+mod agent;
 #[path = "runtime/bundle.rs"]
 mod bundle;
 #[path = "runtime/hostile.rs"]

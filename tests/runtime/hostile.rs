@@ -185,7 +185,6 @@ fn long_and_odd_specs_are_taken_or_refused_whole() {
         ("/linux/uidMappings", json!([{"containerID": 0, "hostID": 4_294_967_295u32, "size": 2}])),
         ("/linux/namespaces", json!([{"type": "pid"}])),
         ("/linux/namespaces", json!([{"type": "mount"}, {"type": "mount"}])),
-        ("/linux/seccomp/syscalls/0/action", json!("SCMP_ACT_NOTIFY")),
     ] {
         let mut bundle = Bundle::new("true");
         bundle.set(pointer, value);

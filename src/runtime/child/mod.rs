@@ -3,6 +3,7 @@
 //! It is the only thread of a copy of the parent, so it may allocate, and needs to do so little. Until it has closed the
 //! host's descriptors it resolves no name of the container but on the new root's descriptor.
 
+mod agent;
 mod dev;
 mod identity;
 mod mounts;
@@ -108,7 +109,7 @@ impl Child<'_> {
         self.parent.ready().during(Step::Talk)?;
         self.parent.expect(Command::Start).during(Step::Talk)?;
         self.run_hooks(&self.plan.start_container, self.plan.create_container.len())?;
-        identity::assume(self.plan, &self.filter)?;
+        identity::assume(self.plan, &self.filter, &self.hook_state)?;
         execute(self.plan)
     }
 
@@ -173,7 +174,8 @@ impl Child<'_> {
             self.parent.hooks().during(Step::Talk)?;
             self.parent.expect(Command::Continue).during(Step::Talk)?;
         }
-        if !(plan.create_container.is_empty() && plan.start_container.is_empty()) {
+        let in_child = !(plan.create_container.is_empty() && plan.start_container.is_empty());
+        if in_child || plan.agent.is_some() {
             // The host's proc, which is still there, knows this process by its number outside.
             let pid = readlink(c"/proc/self").at(Step::Hook, 0)?;
             self.hook_state = plan.hook_state.replace("{pid}", &pid.to_string_lossy());
@@ -304,11 +306,18 @@ impl Child<'_> {
     fn close_descriptors(&mut self, root: OwnedFd) -> Done {
         // What has an owner here is closed by it. The plan's owner is never to be dropped: this process does not return.
         drop((root, self.proc.take(), self.devpts.take()));
-        let parent = self.parent.as_fd().as_raw_fd().unsigned_abs();
-        if parent > 3 {
-            process::close_range(3, parent - 1).during(Step::CloseDescriptors)?;
+        let number = |fd: BorrowedFd<'_>| fd.as_raw_fd().unsigned_abs();
+        let mut kept = vec![number(self.parent.as_fd())];
+        kept.extend(self.plan.agent.as_ref().map(|agent| number(agent.socket.as_fd())));
+        kept.sort_unstable();
+        let mut first = 3;
+        for kept in kept {
+            if first < kept {
+                process::close_range(first, kept - 1).during(Step::CloseDescriptors)?;
+            }
+            first = kept + 1;
         }
-        process::close_range(parent + 1, u32::MAX).during(Step::CloseDescriptors)
+        process::close_range(first, u32::MAX).during(Step::CloseDescriptors)
     }
 }
 

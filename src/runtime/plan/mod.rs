@@ -2,6 +2,7 @@
 //!
 //! The child only walks through a [`Plan`]; it parses nothing, and what it allocates is little.
 
+mod agent;
 mod devices;
 mod mounts;
 mod process;
@@ -25,6 +26,7 @@ use crate::oci::runtime_spec::{ConsoleSize, Hook, Spec};
 use crate::sys::clone::{self, Namespaces};
 use crate::sys::mount::{self, Propagation};
 
+pub(super) use agent::Agent;
 pub(super) use devices::{DeviceBind, LINKS};
 pub(super) use mounts::{PlannedMount, Source, configure};
 pub(super) use process::PlannedProcess;
@@ -90,6 +92,8 @@ pub(super) struct Plan {
     pub terminal: Option<Option<ConsoleSize>>,
     pub stdio: Option<[OwnedFd; 3]>,
     pub process: PlannedProcess,
+    /// Who decides on the system calls that the filter leaves open.
+    pub agent: Option<Agent>,
     pub create_runtime: bool,
     pub create_container: Vec<Hook>,
     pub start_container: Vec<Hook>,
@@ -167,6 +171,7 @@ impl Plan {
             create_container: hooks.create_container,
             start_container: hooks.start_container,
             hook_state: super::hooks::state(bundle, spec, "creating", "{pid}"),
+            agent: agent::plan(linux, ids.as_ref())?,
             die_with_parent: options.die_with_parent,
             own_dev: devices.own_dev,
             device_binds: devices.binds,
