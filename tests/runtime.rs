@@ -16,6 +16,8 @@ mod inside;
 mod lifecycle;
 #[path = "runtime/limits.rs"]
 mod limits;
+#[path = "runtime/mounts.rs"]
+mod mounts;
 #[path = "runtime/namespaces.rs"]
 mod namespaces;
 #[path = "runtime/owners.rs"]

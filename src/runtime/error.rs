@@ -260,6 +260,7 @@ steps! {
     CloseDescriptors = "close the caller's descriptors",
     Console = "open a terminal",
     ConsoleDevice = "bind the terminal to `/dev/console`",
+    CopyUp = "copy what is below the mount",
     Device = "make the device",
     DeviceLink = "make the symbolic link",
     Directory = "find or make the working directory",

@@ -11,6 +11,7 @@ mod cgroup;
 mod child;
 pub mod defaults;
 mod error;
+mod features;
 mod hooks;
 mod host;
 mod idmap;
@@ -25,6 +26,7 @@ mod spawn;
 mod tune;
 
 pub use error::{Error, Step, Warning};
+pub use features::{coverage_page, features};
 pub use host::{CgroupVersion, Host, probe};
 pub use process::{Bundle, ExitStatus, Options, Process, Root, Stdio, create, run};
 pub use seal::{is_sealed, seal};

@@ -274,6 +274,13 @@ pub struct Hook {
     pub timeout: Option<u32>,
 }
 
+/// The kinds of hooks.
+pub mod hooks {
+    /// Their names, in the order in which they run.
+    pub const NAMES: [&str; 6] =
+        ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+}
+
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_false(value: &bool) -> bool {
     !value

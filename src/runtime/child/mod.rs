@@ -4,6 +4,7 @@
 //! host's descriptors it resolves no name of the container but on the new root's descriptor.
 
 mod agent;
+mod copy_up;
 mod dev;
 mod identity;
 mod mounts;

@@ -75,8 +75,8 @@ pub(super) struct Plan {
     pub domainname: Option<String>,
     /// How the copies of the host's mounts are tied to the originals while the child sets up.
     pub host_propagation: Propagation,
-    /// What the new root gets at the end, if it is not private.
-    pub root_propagation: Option<Propagation>,
+    /// What the new root gets at the end, if it is not private; true for all below it as well.
+    pub root_propagation: Option<(Propagation, bool)>,
     pub root: PlannedRoot,
     pub mounts: Vec<PlannedMount>,
     /// Whether `/dev` is this program's to fill.
@@ -139,10 +139,10 @@ impl Plan {
             time_offsets,
             net_devices: net_devices(linux, namespaces, &joins)?,
             host_propagation: match propagation {
-                Some(mount::SHARED | mount::SLAVE) => mount::SLAVE,
+                Some((mount::SHARED | mount::SLAVE, _)) => mount::SLAVE,
                 _ => mount::PRIVATE,
             },
-            root_propagation: propagation.filter(|kind| *kind != mount::PRIVATE),
+            root_propagation: propagation.filter(|(kind, _)| *kind != mount::PRIVATE),
             hostname: name(
                 spec.hostname.as_ref(),
                 "hostname",
@@ -212,7 +212,9 @@ impl Plan {
                 _ => String::new(),
             },
             Step::Mask => quoted(path(&self.masked)),
-            Step::Mount => self.mounts.get(at).map(|m| m.to_string()).unwrap_or_default(),
+            Step::CopyUp | Step::Mount => {
+                self.mounts.get(at).map(|m| m.to_string()).unwrap_or_default()
+            }
             Step::MountPoint | Step::MountRefused => {
                 quoted(self.mounts.get(at).map(|mount| mount.destination()))
             }
@@ -332,16 +334,17 @@ fn name(
     Ok(Some(value.clone()))
 }
 
-fn propagation(linux: &Linux) -> Result<Option<Propagation>, Error> {
+fn propagation(linux: &Linux) -> Result<Option<(Propagation, bool)>, Error> {
     let Some(name) = linux.rootfs_propagation.as_deref().filter(|name| !name.is_empty()) else {
         return Ok(None);
     };
-    // The recursive forms differ only for mounts below the root, all of which are made here.
-    match name.strip_prefix('r').unwrap_or(name) {
-        "private" => Ok(Some(mount::PRIVATE)),
-        "shared" => Ok(Some(mount::SHARED)),
-        "slave" => Ok(Some(mount::SLAVE)),
-        "unbindable" => Ok(Some(mount::UNBINDABLE)),
+    // The specification has only the forms for the root alone; engines know the others from mount(8).
+    let (plain, recursive) = name.strip_prefix('r').map_or((name, false), |plain| (plain, true));
+    match plain {
+        "private" => Ok(Some((mount::PRIVATE, recursive))),
+        "shared" => Ok(Some((mount::SHARED, recursive))),
+        "slave" => Ok(Some((mount::SLAVE, recursive))),
+        "unbindable" => Ok(Some((mount::UNBINDABLE, recursive))),
         _ => Err(Error::Invalid {
             field: "linux.rootfsPropagation".to_owned(),
             reason: format!("unknown type `{name}`"),

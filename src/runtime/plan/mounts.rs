@@ -62,6 +62,8 @@ pub(in crate::runtime) struct PlannedMount {
     pub strict: bool,
     /// Whether it may be on proc or sysfs.
     pub on_pseudo: bool,
+    /// Whether it begins with what the directory had before.
+    pub copy_up: bool,
 }
 
 /// What is mounted.
@@ -71,6 +73,8 @@ pub(in crate::runtime) enum Source {
     Cgroup { attributes: Attributes },
     /// Something that the parent has mounted already.
     Detached { mount: OwnedFd, path: PathBuf, directory: bool },
+    /// What is there already, with other attributes.
+    Remount(Change),
     /// A new filesystem of the container's own.
     Filesystem { kind: CString, options: Vec<(CString, Option<CString>)>, attributes: Attributes },
 }
@@ -123,7 +127,14 @@ impl Planner<'_> {
             .map_err(|option| unsupported(format!("{field}.options `{option}`")))?;
         let kind = mount.kind.as_deref().unwrap_or("none");
         let mut idmap = None;
+        if options.copy_up && kind != "tmpfs" {
+            return Err(unsupported(format!("{field}.options `tmpcopyup` of `{kind}`")));
+        }
         let source = match (options.bind, self.host_instance(kind)) {
+            _ if options.remount => {
+                let (set, clear) = (options.set, options.clear);
+                Source::Remount(Change { set, clear, ..Change::default() })
+            }
             (Some(recursive), _) => {
                 let source = mount.source.as_deref().unwrap_or_default();
                 let path = self.bundle.directory.join(source);
@@ -171,6 +182,7 @@ impl Planner<'_> {
             idmap,
             strict,
             on_pseudo,
+            copy_up: options.copy_up,
         })
     }
 
@@ -307,6 +319,10 @@ fn guard(destination: &CStr, kind: &str, source: &Source) -> Result<(bool, bool)
         object: format!("`/{path}`"),
         source: Errno::EINVAL,
     };
+    if matches!(source, Source::Remount(_)) {
+        // Nothing comes to lie on anything.
+        return Ok((false, true));
+    }
     match path.split('/').next() {
         Some("proc") if path == "proc" => match kind == "proc" || is(PROC_SUPER_MAGIC) {
             true => Ok((true, false)),

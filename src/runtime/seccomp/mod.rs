@@ -128,6 +128,20 @@ pub(super) const FLAGS: [(&str, u32); 4] = [
     ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", WAIT_KILLABLE_RECV),
 ];
 
+/// The flags that are known, by name.
+pub(super) const FLAG_NAMES: [&str; 4] = [FLAGS[0].0, FLAGS[1].0, FLAGS[2].0, FLAGS[3].0];
+
+/// The architectures that this machine's processes can be filtered on.
+pub(super) const ARCHITECTURE_NAMES: [&str; ARCHITECTURES.len()] = {
+    let mut names = [""; ARCHITECTURES.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = ARCHITECTURES[at].name;
+        at += 1;
+    }
+    names
+};
+
 /// Since Linux 5.19.
 const WAIT_KILLABLE_RECV: u32 = 1 << 5;
 
