@@ -6,6 +6,8 @@
 
 #[path = "runtime/agent.rs"]
 mod agent;
+#[path = "runtime/attacks.rs"]
+mod attacks;
 #[path = "runtime/bundle.rs"]
 mod bundle;
 #[path = "runtime/hostile.rs"]
