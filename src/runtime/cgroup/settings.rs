@@ -29,8 +29,12 @@ impl Setting {
 }
 
 /// The controllers of version 2 by the first part of their files' names.
-const V2_CONTROLLERS: [&str; 8] =
-    ["cpu", "cpuset", "hugetlb", "io", "memory", "misc", "pids", "rdma"];
+const V2_CONTROLLERS: [&str; 10] =
+    ["cpu", "cpuset", "dmem", "hugetlb", "io", "memory", "misc", "perf_event", "pids", "rdma"];
+
+/// Files that every group has, and that are limits of it.
+const V2_OF_EVERY_GROUP: [&str; 3] =
+    ["cgroup.max.depth", "cgroup.max.descendants", "cgroup.pressure"];
 
 fn invalid(field: &str, reason: &str) -> Error {
     let field = format!("linux.resources.{field}");
@@ -63,6 +67,10 @@ pub(super) fn v2(resources: &Resources) -> Result<Vec<Setting>, Error> {
     }
     rdma(resources, &mut list)?;
     for (file, value) in &resources.unified {
+        if V2_OF_EVERY_GROUP.contains(&file.as_str()) {
+            list.push(Setting::new("", file, value.clone()));
+            continue;
+        }
         if file.contains('/') || file.starts_with("cgroup.") {
             return Err(invalid(&format!("unified `{file}`"), "it is not a controller's file"));
         }

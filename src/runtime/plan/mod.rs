@@ -22,7 +22,7 @@ use super::error::{Error, Warning};
 use super::idmap::IdMap;
 use super::process::{Bundle, Options, Stdio};
 use crate::oci::runtime_spec::linux::{self, Linux, NamespaceKind};
-use crate::oci::runtime_spec::{ConsoleSize, Hook, Spec};
+use crate::oci::runtime_spec::{ConsoleSize, Hook, Spec, VERSION};
 use crate::sys::clone::{self, Namespaces};
 use crate::sys::mount::{self, Propagation};
 
@@ -109,6 +109,7 @@ impl Plan {
         if let Some(field) = spec.unsupported() {
             return Err(Error::Unsupported { field: field.to_owned() });
         }
+        check_version(&spec.oci_version)?;
         let empty = Linux::default();
         let linux = spec.linux.as_ref().unwrap_or(&empty);
         let (namespaces, joins) = namespaces(linux)?;
@@ -228,6 +229,18 @@ impl Plan {
             _ => String::new(),
         }
     }
+}
+
+/// Refuses what is no version, and versions that may mean something else by the same names: a greater major number.
+fn check_version(version: &str) -> Result<(), Error> {
+    let plain = version.split(['-', '+']).next().unwrap_or_default();
+    let numbers: Vec<Option<u32>> = plain.split('.').map(|part| part.parse().ok()).collect();
+    let reason = match numbers.as_slice() {
+        [Some(0 | 1), Some(_), Some(_)] => return Ok(()),
+        [Some(_), Some(_), Some(_)] => format!("`{version}` is newer than {VERSION}"),
+        _ => format!("`{version}` is not a version such as {VERSION}"),
+    };
+    Err(Error::Invalid { field: "ociVersion".to_owned(), reason })
 }
 
 fn flag(kind: NamespaceKind) -> Namespaces {
