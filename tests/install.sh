@@ -4,7 +4,7 @@
 set -eu
 # A compiler for the crates with C in them; registries, peers and tools to compare with; what fills and packs images.
 packages="gcc libc6-dev binutils curl docker-registry podman skopeo umoci apache2-utils openssl python3 busybox-static
-  debootstrap attr e2fsprogs uidmap util-linux gzip bzip2 xz-utils zstd"
+  debootstrap attr e2fsprogs uidmap util-linux gzip bzip2 xz-utils zstd libseccomp-dev iproute2"
 
 missing=
 for package in $packages; do

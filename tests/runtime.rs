@@ -4,6 +4,10 @@
 
 #![allow(clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
 
+#[path = "runtime/agent.rs"]
+mod agent;
+#[path = "runtime/attacks.rs"]
+mod attacks;
 #[path = "runtime/bundle.rs"]
 mod bundle;
 #[path = "runtime/hostile.rs"]
@@ -14,7 +18,13 @@ mod inside;
 mod lifecycle;
 #[path = "runtime/limits.rs"]
 mod limits;
+#[path = "runtime/mounts.rs"]
+mod mounts;
+#[path = "runtime/namespaces.rs"]
+mod namespaces;
 #[path = "runtime/owners.rs"]
 mod owners;
 #[path = "runtime/probe.rs"]
 mod probe;
+#[path = "runtime/process.rs"]
+mod process;

@@ -61,11 +61,21 @@ pub fn probe() -> Host {
         cgroup,
         user_namespaces: possible && (!forbidden || nix::unistd::geteuid().is_root()),
         seccomp: Path::new("/proc/sys/kernel/seccomp").exists(),
-        apparmor: fs::read("/sys/module/apparmor/parameters/enabled")
-            .is_ok_and(|enabled| enabled.starts_with(b"Y")),
-        selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+        apparmor: has_apparmor(),
+        selinux: has_selinux(),
         kernel,
     }
+}
+
+/// Whether AppArmor is on.
+pub(super) fn has_apparmor() -> bool {
+    fs::read("/sys/module/apparmor/parameters/enabled")
+        .is_ok_and(|enabled| enabled.starts_with(b"Y"))
+}
+
+/// Whether SELinux is on.
+pub(super) fn has_selinux() -> bool {
+    Path::new("/sys/fs/selinux/enforce").exists()
 }
 
 /// How control groups are mounted.

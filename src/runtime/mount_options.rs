@@ -19,15 +19,92 @@ pub(super) struct MountOptions {
     pub propagation: Vec<(Propagation, bool)>,
     /// `idmap`, or `ridmap` (true).
     pub idmap: Option<bool>,
+    /// Whether it changes what is mounted there already.
+    pub remount: bool,
+    /// Whether a new tmpfs gets what the directory had before.
+    pub copy_up: bool,
     /// What the filesystem itself is told.
     pub data: Vec<String>,
 }
 
 /// Options that promise what is not done here, and must not be mistaken for a filesystem's own.
-const UNSUPPORTED: [&str; 4] = ["tmpcopyup", "copy-symlink", "dest-nofollow", "src-nofollow"];
+const UNSUPPORTED: [&str; 3] = ["copy-symlink", "dest-nofollow", "src-nofollow"];
 
-/// Options that are about how `mount(8)` is called, or are the default of everything made here.
-const IGNORED: [&str; 6] = ["defaults", "async", "noauto", "auto", "nouser", "_netdev"];
+/// What is said of options that are about how `mount(8)` is called, or are the default of everything made here, or mean
+/// nothing to kernels any more.
+const IGNORED: &str = "passed over: the default, or without meaning here";
+const RECURSIVE: &str = "for the mount and all below it";
+const SUPER: &str = "of a new filesystem; a bind mount keeps what it is of";
+
+/// The options that are not a filesystem's own, and what there is to say of each.
+pub(super) const OPTIONS: &[(&str, &str)] = &[
+    ("async", IGNORED),
+    ("atime", ""),
+    ("auto", IGNORED),
+    ("bind", ""),
+    ("defaults", IGNORED),
+    ("dev", ""),
+    ("diratime", ""),
+    ("dirsync", SUPER),
+    ("exec", ""),
+    ("idmap", "by the mount's own mappings, else by those of the user namespace"),
+    ("iversion", IGNORED),
+    ("lazytime", SUPER),
+    ("loud", IGNORED),
+    ("mand", IGNORED),
+    ("noatime", ""),
+    ("noauto", IGNORED),
+    ("nodev", ""),
+    ("nodiratime", ""),
+    ("noexec", ""),
+    ("noiversion", IGNORED),
+    ("nolazytime", SUPER),
+    ("nomand", IGNORED),
+    ("norelatime", ""),
+    ("nostrictatime", ""),
+    ("nosuid", ""),
+    ("nosymfollow", ""),
+    ("nouser", IGNORED),
+    ("_netdev", IGNORED),
+    ("private", ""),
+    ("ratime", RECURSIVE),
+    ("rbind", ""),
+    ("rdev", RECURSIVE),
+    ("rdiratime", RECURSIVE),
+    ("relatime", ""),
+    ("remount", "changes the attributes of what is mounted there already"),
+    ("rexec", RECURSIVE),
+    ("ridmap", RECURSIVE),
+    ("rnoatime", RECURSIVE),
+    ("rnodev", RECURSIVE),
+    ("rnodiratime", RECURSIVE),
+    ("rnoexec", RECURSIVE),
+    ("rnorelatime", RECURSIVE),
+    ("rnostrictatime", RECURSIVE),
+    ("rnosuid", RECURSIVE),
+    ("rnosymfollow", RECURSIVE),
+    ("ro", ""),
+    ("rprivate", RECURSIVE),
+    ("rrelatime", RECURSIVE),
+    ("rro", RECURSIVE),
+    ("rrw", RECURSIVE),
+    ("rshared", RECURSIVE),
+    ("rslave", RECURSIVE),
+    ("rstrictatime", RECURSIVE),
+    ("rsuid", RECURSIVE),
+    ("rsymfollow", RECURSIVE),
+    ("runbindable", RECURSIVE),
+    ("rw", ""),
+    ("shared", ""),
+    ("silent", IGNORED),
+    ("slave", ""),
+    ("strictatime", ""),
+    ("suid", ""),
+    ("symfollow", ""),
+    ("sync", SUPER),
+    ("tmpcopyup", "of a tmpfs: what the directory had before is copied into it"),
+    ("unbindable", ""),
+];
 
 impl MountOptions {
     /// Sorts `options`; the error is an option that is not honoured.
@@ -38,7 +115,7 @@ impl MountOptions {
             if UNSUPPORTED.contains(&option) {
                 return Err(option.to_owned());
             }
-            if IGNORED.contains(&option) || parsed.mode(option) || parsed.attribute(option) {
+            if is_ignored(option) || parsed.mode(option) || parsed.attribute(option) {
                 continue;
             }
             parsed.data.push(option.to_owned());
@@ -60,6 +137,8 @@ impl MountOptions {
             "unbindable" => self.propagation.push((mount::UNBINDABLE, recursive)),
             "bind" => self.bind = Some(recursive || self.bind == Some(true)),
             "idmap" => self.idmap = Some(recursive),
+            "remount" => self.remount = true,
+            "tmpcopyup" => self.copy_up = true,
             _ => return false,
         }
         true
@@ -81,6 +160,10 @@ impl MountOptions {
         self.clear_recursive = (self.clear_recursive & !set) | clear;
         true
     }
+}
+
+fn is_ignored(option: &str) -> bool {
+    OPTIONS.iter().any(|(name, remark)| *name == option && *remark == IGNORED)
 }
 
 /// What an option sets and clears. A kind of access time clears the others, as the kernel demands.
@@ -134,8 +217,18 @@ mod tests {
     }
 
     #[test]
+    fn every_option_of_the_list_is_known() {
+        for (option, remark) in OPTIONS {
+            let parsed = parse(&[option]);
+            assert_eq!(parsed.data.is_empty(), *remark != SUPER, "{option}");
+            let nothing = parsed == MountOptions::default();
+            assert!(!nothing || *remark == IGNORED, "{option}");
+        }
+    }
+
+    #[test]
     fn promises_that_are_not_kept_are_refused() {
-        let options = ["tmpcopyup".to_owned()];
-        assert_eq!(MountOptions::parse(&options), Err("tmpcopyup".to_owned()));
+        let options = ["copy-symlink".to_owned()];
+        assert_eq!(MountOptions::parse(&options), Err("copy-symlink".to_owned()));
     }
 }

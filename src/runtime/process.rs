@@ -4,19 +4,18 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, setns};
 use nix::unistd::Pid;
 
 use super::cgroup::Cgroup;
-use super::child;
 use super::error::{Error, Step, Warning};
 use super::hooks;
-use super::plan::{Idmap, Join, Plan, RootSource, Source};
-use super::protocol::{self, Command, ParentEnd, Report};
+use super::plan::{Idmap, Plan, RootSource, Source};
+use super::protocol::{Command, ParentEnd, Report};
 use super::seal;
 use super::seccomp;
+use super::spawn;
+use super::tune;
 use crate::oci::runtime_spec::{Hook, Spec};
-use crate::sys::clone::{self, Clone};
 use crate::sys::mount;
 use crate::sys::pidfd::{Ended, pidfd_send_signal, pidfd_wait};
 use crate::sys::process::prlimit;
@@ -146,8 +145,9 @@ fn clone_and_set_up(
     }
     let linux = spec.linux.as_ref();
     let mut cgroup = Cgroup::plan(bundle, linux, &options, plan.ids.is_some())?;
+    cgroup.delegate_to(spec, plan.ids.as_ref());
     plan.cgroup = cgroup.view();
-    let cloned = cgroup.make_v2().and_then(|()| clone_child(&plan, &cgroup));
+    let cloned = cgroup.make_v2().and_then(|()| spawn::clone_child(&plan, cgroup.v2_directory()));
     let (pid, pidfd, socket) = match cloned {
         Ok(cloned) => cloned,
         Err(error) => {
@@ -179,57 +179,6 @@ fn clone_and_set_up(
         }
         Err(error) => Err(process.abandon(error)),
     }
-}
-
-/// A namespace that this process was in before it borrowed another.
-struct Borrowed {
-    own: std::fs::File,
-    kind: CloneFlags,
-}
-
-fn clone_child(plan: &Plan, cgroup: &Cgroup) -> Result<(Pid, OwnedFd, ParentEnd), Error> {
-    let (parent, child) = protocol::pair().map_err(|source| Error::Talk { source })?;
-    let mut borrowed = Vec::with_capacity(plan.joins.len());
-    // A namespace of the host's cannot be joined from within a new user namespace, and a PID namespace not by oneself at
-    // all: so this process joins them, has its child there, and goes back.
-    let joined = plan.joins.iter().try_for_each(|join| borrow(join, &mut borrowed));
-    let cloned = joined.and_then(|()| {
-        let cloned = clone::clone3(plan.namespaces, cgroup.v2_directory());
-        cloned.map_err(|source| Error::Clone { source })
-    });
-    if matches!(cloned, Ok(Clone::Child)) {
-        drop(parent);
-        child::run(plan, &child);
-    }
-    for Borrowed { own, kind } in &borrowed {
-        setns(own, *kind).map_err(|source| Error::Path {
-            action: "return from the namespaces of",
-            path: plan.joins.iter().map(|join| join.path.as_str()).collect(),
-            source,
-        })?;
-    }
-    match cloned? {
-        Clone::Parent(pid, pidfd) => Ok((pid, pidfd, parent)),
-        Clone::Child => clone::exit(1),
-    }
-}
-
-fn borrow(join: &Join, borrowed: &mut Vec<Borrowed>) -> Result<(), Error> {
-    let error =
-        |source| Error::Path { action: "join namespace", path: join.path.clone().into(), source };
-    let (name, kind) = match join.kind {
-        clone::NEWCGROUP => ("cgroup", CloneFlags::CLONE_NEWCGROUP),
-        clone::NEWIPC => ("ipc", CloneFlags::CLONE_NEWIPC),
-        clone::NEWNET => ("net", CloneFlags::CLONE_NEWNET),
-        clone::NEWPID => ("pid", CloneFlags::CLONE_NEWPID),
-        clone::NEWUTS => ("uts", CloneFlags::CLONE_NEWUTS),
-        _ => return Err(error(Errno::EINVAL)),
-    };
-    let own = std::fs::File::open(format!("/proc/self/ns/{name}"));
-    let own = own.map_err(|_| error(Errno::ENOENT))?;
-    setns(&join.file, kind).map_err(error)?;
-    borrowed.push(Borrowed { own, kind });
-    Ok(())
 }
 
 impl Process {
@@ -308,6 +257,7 @@ impl Process {
 
     /// What only the parent has the privilege for.
     fn limit(&self, plan: &Plan) -> Result<(), Error> {
+        tune::apply(plan, self.pid)?;
         let pid = self.pid.as_raw();
         if let Some(score) = plan.process.oom_score_adj {
             let path = format!("/proc/{pid}/oom_score_adj");

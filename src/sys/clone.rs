@@ -3,6 +3,7 @@
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
+use nix::sched::CloneFlags;
 use nix::sys::stat;
 use nix::unistd::Pid;
 
@@ -28,6 +29,23 @@ pub const NEWTIME: Namespaces = 0x80;
 pub const NEWUSER: Namespaces = libc::CLONE_NEWUSER as u64;
 #[allow(missing_docs)]
 pub const NEWUTS: Namespaces = libc::CLONE_NEWUTS as u64;
+
+/// The bits above, for `setns(2)` and `unshare(2)`.
+pub fn flags(namespaces: Namespaces) -> CloneFlags {
+    CloneFlags::from_bits_retain(namespaces as i32)
+}
+
+/// The user namespace that a namespace belongs to: whose root has power over it (`NS_GET_USERNS`, since Linux 4.9).
+///
+/// # Errors
+/// What `ioctl_nsfs(2)` reports: `EPERM` if that is none of this process's user namespace or below it.
+pub fn owner(namespace: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    const NS_GET_USERNS: libc::Ioctl = 0xb701;
+    // SAFETY: no memory is passed.
+    let fd = check(unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS) }.into())?;
+    // SAFETY: the call has just made this descriptor, which nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
 
 /// Make the child in a version 2 control group (since Linux 5.7).
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -69,11 +87,28 @@ pub fn clone3(namespaces: Namespaces, cgroup: Option<BorrowedFd<'_>>) -> Result<
     if stat::stat(c"/proc/self/task")?.st_nlink > 3 {
         return Err(Errno::EDEADLK);
     }
+    clone(namespaces, libc::SIGCHLD as u64, cgroup)
+}
+
+/// As [`clone3`], and the child is one of this process's parent, which waits for it as for its own (`CLONE_PARENT`). Only a
+/// process that was itself made by [`clone3`] may call it, as that has one thread.
+///
+/// # Errors
+/// What `clone3(2)` reports.
+pub fn clone3_sibling(
+    namespaces: Namespaces,
+    cgroup: Option<BorrowedFd<'_>>,
+) -> Result<Clone, Errno> {
+    // The signal at its end is that of this process.
+    clone(namespaces | libc::CLONE_PARENT as u64, 0, cgroup)
+}
+
+fn clone(flags: u64, exit_signal: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Clone, Errno> {
     let mut pidfd: RawFd = -1;
     let mut args = CloneArgs {
-        flags: namespaces | libc::CLONE_PIDFD as u64,
+        flags: flags | libc::CLONE_PIDFD as u64,
         pidfd: std::ptr::from_mut(&mut pidfd).addr() as u64,
-        exit_signal: libc::SIGCHLD as u64,
+        exit_signal,
         ..CloneArgs::default()
     };
     if let Some(cgroup) = cgroup {

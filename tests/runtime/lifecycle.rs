@@ -83,8 +83,8 @@ fn messages_name_the_object() {
     bundle.set("/linux/intelRdt", json!({}));
     assert_eq!(bundle.refusal(), "mydocker: unsupported `linux.intelRdt`\n");
     let mut bundle = Bundle::new("true");
-    bundle.set("/mounts/0/options", json!(["tmpcopyup"]));
-    assert_eq!(bundle.refusal(), "mydocker: unsupported `mounts[0].options `tmpcopyup``\n");
+    bundle.set("/mounts/0/options", json!(["copy-symlink"]));
+    assert_eq!(bundle.refusal(), "mydocker: unsupported `mounts[0].options `copy-symlink``\n");
     let mut bundle = Bundle::new("true");
     bundle.set("/process/capabilities/bounding", json!(["CAP_TELEPORT"]));
     let ran = bundle.run();

@@ -112,3 +112,91 @@ fn devices_are_limited_without_a_user_namespace() {
     bundle.spec["mounts"].as_array_mut().unwrap().push(tmpfs);
     assert_eq!(bundle.output(), "1\nok\n");
 }
+
+#[test]
+fn a_delegated_group_can_be_divided_and_its_limits_not_changed() {
+    if !is_cgroup2() {
+        return;
+    }
+    let mut bundle = Bundle::new(
+        "cd /sys/fs/cgroup; mkdir x && echo 1 >x/cgroup.procs && cat /proc/self/cgroup; (echo max >memory.max) 2>/dev/null; \
+         echo $?; stat -c %u . cgroup.procs memory.max",
+    );
+    bundle.set("/linux/resources", json!({"memory": {"limit": 67_108_864}}));
+    let mounts = bundle.spec["mounts"].as_array_mut().unwrap();
+    let group = mounts.iter_mut().find(|mount| mount["destination"] == "/sys/fs/cgroup").unwrap();
+    group["options"] = json!(["nosuid", "noexec", "nodev"]);
+    assert_eq!(bundle.output(), "0::/x\n1\n0\n0\n65534\n");
+    // A read-only view hands nothing on.
+    let mounts = bundle.spec["mounts"].as_array_mut().unwrap();
+    let group = mounts.iter_mut().find(|mount| mount["destination"] == "/sys/fs/cgroup").unwrap();
+    group["options"] = json!(["ro"]);
+    bundle.set("/process/args/2", json!("stat -c %u /sys/fs/cgroup /sys/fs/cgroup/cgroup.procs"));
+    assert_eq!(bundle.output(), "65534\n65534\n");
+}
+
+#[test]
+fn what_only_one_version_has_is_refused_on_the_other() {
+    let fields = [
+        (json!({"network": {"classID": 5}}), "network"),
+        (json!({"network": {"priorities": [{"name": "lo", "priority": 1}]}}), "net_prio"),
+        (json!({"rdma": {"mlx5": {"hcaHandles": 1}}}), "rdma"),
+        (json!({"blockIO": {"leafWeight": 100}}), "blockIO"),
+    ];
+    for (resources, name) in fields {
+        let mut bundle = Bundle::new("true");
+        bundle.set("/linux/resources", resources);
+        let ran = bundle.run();
+        // This machine's controllers decide; what it cannot do, it says.
+        if ran.code != 0 {
+            let controller = if is_cgroup2() { ["network", name] } else { ["net_cls", name] };
+            let blkio = ran.err.contains("blkio");
+            assert!(blkio || controller.iter().any(|part| ran.err.contains(part)), "{ran:?}");
+        }
+        if is_cgroup2() && name != "rdma" {
+            assert!(ran.err.contains("it needs cgroup version 1"), "{ran:?}");
+        }
+    }
+}
+
+#[test]
+fn memory_and_processors_in_every_way() {
+    let files: &[(&str, &str)] = if is_cgroup2() {
+        &[
+            ("memory", "memory.max"),
+            ("memory", "memory.low"),
+            ("memory", "memory.swap.max"),
+            ("cpu", "cpu.max"),
+            ("cpu", "cpu.max.burst"),
+        ]
+    } else {
+        &[
+            ("memory", "memory.limit_in_bytes"),
+            ("memory", "memory.soft_limit_in_bytes"),
+            ("memory", "memory.swappiness"),
+            ("cpu", "cpu.cfs_period_us"),
+            ("cpu", "cpu.cfs_burst_us"),
+        ]
+    };
+    let script: String = files.iter().map(|(controller, file)| read(controller, file)).collect();
+    let mut bundle = Bundle::new(&script);
+    bundle.set(
+        "/linux/resources",
+        json!({
+            "memory": {"limit": 67_108_864, "reservation": 33_554_432, "kernel": 1, "useHierarchy": true,
+                "checkBeforeUpdate": true},
+            "cpu": {"quota": 40_000, "period": 80_000, "burst": 10_000}
+        }),
+    );
+    if is_cgroup2() {
+        bundle.set("/linux/resources/memory/swap", json!(100_663_296));
+        let out = bundle.output();
+        assert_eq!(out, "67108864\n33554432\n33554432\n40000 80000\n10000\n");
+        bundle.set("/linux/resources/cpu/idle", json!(1));
+        bundle.set("/process/args/2", json!(read("cpu", "cpu.idle")));
+        assert_eq!(bundle.output(), "1\n");
+    } else {
+        bundle.set("/linux/resources/memory/swappiness", json!(7));
+        assert_eq!(bundle.output(), "67108864\n33554432\n7\n80000\n10000\n");
+    }
+}

@@ -113,6 +113,8 @@ fn a_filter_of_the_specs_own() {
     assert_eq!(ran.out, "1\n0\n1\n", "{ran:?}");
     assert!(ran.err.contains("No space left"), "{ran:?}");
     bundle.set("/linux/seccomp/syscalls/0/action", json!("SCMP_ACT_KILL_PROCESS"));
+    assert!(bundle.refusal().contains("KillProcess is an action that returns no error number"));
+    bundle.set("/linux/seccomp/syscalls/0/errnoRet", serde_json::Value::Null);
     bundle.set("/process/args", json!(["/bin/mkdir", "/tmp/y"]));
     assert_eq!(bundle.run().code, 128 + libc::SIGSYS);
 }

@@ -1,23 +1,25 @@
 //! The runtime configuration, `config.json`: what a container is, for Linux.
 //!
-//! Specification: runtime-spec 1.2 and 1.3, `config.md` and `config-linux.md`. Fields that the specification has and the
-//! runtime does not honour are kept as raw JSON in fields of their own, so that they can be refused by name; what the
-//! specification does not know is passed over, as it demands.
+//! Specification: runtime-spec 1.3, `config.md` and `config-linux.md`. [`coverage`] lists every field of it and what becomes
+//! of it; what the specification does not know is passed over, as it demands.
 
+pub mod coverage;
 pub mod linux;
+mod resources;
+pub mod scheduling;
 pub mod seccomp;
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-
 use super::capability::CapabilitySet;
 use super::descriptor::null_is_empty;
+use linux::IdMapping;
 pub use linux::Linux;
+use scheduling::{CpuAffinity, IoPriority, Scheduler};
+use serde::{Deserialize, Serialize};
 
 /// The version of the specification that written documents name.
-pub const VERSION: &str = "1.2.0";
+pub const VERSION: &str = "1.3.0";
 /// The largest `config.json` that is read, in bytes.
 pub const MAX_SPEC: u64 = 16 << 20;
 
@@ -82,12 +84,12 @@ pub struct Mount {
     /// Options as `mount(8)` knows them, and the specification's own.
     #[serde(default, deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
-    /// A mapping for this mount alone: not honoured.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub uid_mappings: Option<Value>,
-    /// A mapping for this mount alone: not honoured.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gid_mappings: Option<Value>,
+    /// The users on disk (`container_id`), and those of the host that they are shown as (`host_id`).
+    #[serde(default, deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    pub uid_mappings: Vec<IdMapping>,
+    /// The same for groups.
+    #[serde(default, deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    pub gid_mappings: Vec<IdMapping>,
 }
 
 impl Mount {
@@ -154,15 +156,15 @@ pub struct Process {
     /// How willingly the kernel kills it when memory runs out: -1000 (never) to 1000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom_score_adj: Option<i32>,
-    /// Not honoured.
+    /// When it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scheduler: Option<Value>,
-    /// Not honoured.
+    pub scheduler: Option<Scheduler>,
+    /// When it reads and writes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub io_priority: Option<Value>,
-    /// Not honoured.
+    pub io_priority: Option<IoPriority>,
+    /// On which processors it starts, if it joins a container.
     #[serde(default, rename = "execCPUAffinity", skip_serializing_if = "Option::is_none")]
-    pub exec_cpu_affinity: Option<Value>,
+    pub exec_cpu_affinity: Option<CpuAffinity>,
 }
 
 /// A terminal's size, in characters.
@@ -272,56 +274,14 @@ pub struct Hook {
     pub timeout: Option<u32>,
 }
 
+/// The kinds of hooks.
+pub mod hooks {
+    /// Their names, in the order in which they run.
+    pub const NAMES: [&str; 6] =
+        ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+}
+
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_false(value: &bool) -> bool {
     !value
-}
-
-impl Spec {
-    /// The names of the fields that are set and that the runtime does not honour, as `linux.intelRdt`.
-    pub fn unsupported(&self) -> Vec<String> {
-        let mut names: Vec<String> = Vec::new();
-        let mut note = |set: bool, name: &str| {
-            if set {
-                names.push(name.to_owned());
-            }
-        };
-        if let Some(process) = &self.process {
-            note(process.scheduler.is_some(), "process.scheduler");
-            note(process.io_priority.is_some(), "process.ioPriority");
-            note(process.exec_cpu_affinity.is_some(), "process.execCPUAffinity");
-        }
-        for (index, mount) in self.mounts.iter().enumerate() {
-            let mapped = mount.uid_mappings.is_some() || mount.gid_mappings.is_some();
-            note(mapped, &format!("mounts[{index}].uidMappings"));
-        }
-        names.extend(self.linux.iter().flat_map(Linux::unsupported));
-        names
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn unhonoured_fields_are_named_and_unknown_ones_ignored() {
-        let text = r#"{"ociVersion":"1.2.0","x-vendor":1,"process":{"cwd":"/","args":["a"],"scheduler":{"policy":"SCHED_IDLE"}},
-            "mounts":[{"destination":"/a","uidMappings":[]}],"hooks":null,
-            "linux":{"intelRdt":{},"resources":{"rdma":{},"network":{"classID":1}},"seccomp":{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/x"}}}"#;
-        let spec: Spec = serde_json::from_str(text).unwrap();
-        assert_eq!(
-            spec.unsupported(),
-            [
-                "process.scheduler",
-                "mounts[0].uidMappings",
-                "linux.intelRdt",
-                "linux.resources.network",
-                "linux.resources.rdma",
-                "linux.seccomp.listenerPath",
-            ]
-        );
-        let again: Spec = serde_json::from_str(&serde_json::to_string(&spec).unwrap()).unwrap();
-        assert_eq!(again, spec);
-    }
 }

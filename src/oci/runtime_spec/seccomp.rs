@@ -24,10 +24,10 @@ pub struct Seccomp {
     /// The rules.
     #[serde(default, deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub syscalls: Vec<SyscallRule>,
-    /// Where an agent listens for notifications: not honoured.
+    /// Where an agent listens for notifications: the path of a Unix socket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listener_path: Option<String>,
-    /// What that agent is told: not honoured.
+    /// What that agent is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listener_metadata: Option<String>,
 }
@@ -46,7 +46,7 @@ pub enum Action {
     KillThread,
     #[serde(rename = "SCMP_ACT_LOG")]
     Log,
-    /// Not honoured: nobody would answer.
+    /// An agent decides.
     #[serde(rename = "SCMP_ACT_NOTIFY")]
     Notify,
     #[serde(rename = "SCMP_ACT_TRACE")]
@@ -104,18 +104,4 @@ pub enum Operator {
     Greater,
     #[serde(rename = "SCMP_CMP_MASKED_EQ")]
     MaskedEqual,
-}
-
-impl Seccomp {
-    /// The names of the fields that are set and that the runtime does not honour.
-    pub(super) fn unsupported(&self) -> Vec<String> {
-        let notify = self.default_action == Action::Notify
-            || self.syscalls.iter().any(|rule| rule.action == Action::Notify);
-        let fields = [
-            (self.listener_path.is_some(), "linux.seccomp.listenerPath"),
-            (self.listener_metadata.is_some(), "linux.seccomp.listenerMetadata"),
-            (notify, "linux.seccomp action `SCMP_ACT_NOTIFY`"),
-        ];
-        fields.iter().filter(|(set, _)| *set).map(|(_, name)| (*name).to_owned()).collect()
-    }
 }

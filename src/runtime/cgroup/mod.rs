@@ -4,36 +4,36 @@
 //! busy mounting; only those controllers are used that a limit needs, as each costs a group to make, join and remove.
 
 mod devices;
+mod files;
 mod settings;
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::unistd::Pid;
+use nix::unistd::Uid;
 
 use super::error::Error;
 use super::host::{CgroupVersion, cgroup_version};
+use super::idmap::IdMap;
 use super::process::{Bundle, Options};
-use crate::oci::runtime_spec::linux::{DeviceRule, Linux, Resources};
+use crate::oci::runtime_spec::linux::{DeviceRule, Linux, NamespaceKind, Resources};
+use crate::oci::runtime_spec::{Mount, Spec};
+use files::{apply, delegate, failed, inherit_cpuset, make, move_processes, remove, write};
 use settings::Setting;
 
 /// Where control groups are mounted (`file-hierarchy(7)`).
 pub(super) const MOUNT_POINT: &str = "/sys/fs/cgroup";
 /// The version 1 controllers that are used.
-pub(super) const V1_CONTROLLERS: [&str; 8] =
-    ["blkio", "cpu", "cpuset", "devices", "freezer", "hugetlb", "memory", "pids"];
+pub(super) const V1_CONTROLLERS: [&str; 11] = [
+    "blkio", "cpu", "cpuset", "devices", "freezer", "hugetlb", "memory", "net_cls", "net_prio",
+    "pids", "rdma",
+];
 /// The group that all containers' groups are made in.
 const PARENT: &str = "mydocker";
-/// How long removal waits for the last tasks to be gone, and between looking.
-const PATIENCE: Duration = Duration::from_secs(2);
-const PAUSE: Duration = Duration::from_micros(500);
 
 /// What a container is shown of its groups.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -52,6 +52,8 @@ pub(super) struct Cgroup {
     path: PathBuf,
     settings: Vec<Setting>,
     devices: Vec<DeviceRule>,
+    /// Whose the version 2 group becomes.
+    delegate: Option<Uid>,
     /// The version 2 group.
     directory: Option<OwnedFd>,
     /// What has been made.
@@ -84,12 +86,33 @@ impl Cgroup {
             path: path(bundle, linux, options)?,
             settings,
             devices: devices.to_vec(),
+            delegate: None,
             directory: None,
             made: Vec::new(),
         };
         match (version, cgroup.settings.first()) {
             (CgroupVersion::None, Some(setting)) => Err(missing(setting)),
             _ => Ok(cgroup),
+        }
+    }
+
+    /// Hands the version 2 group on to the container's user once it is made, if that one is to write to it: the user may
+    /// then make groups below it, and change none of its limits (runtime-spec, `config-linux.md#cgroup-ownership`).
+    pub(super) fn delegate_to(&mut self, spec: &Spec, ids: Option<&IdMap>) {
+        let writable = |mount: &Mount| {
+            let is_cgroup = |text: &Option<String>| {
+                text.as_deref().is_some_and(|text| matches!(text, "cgroup" | "cgroup2"))
+            };
+            (is_cgroup(&mount.source) || is_cgroup(&mount.kind))
+                && mount.destination.trim_end_matches('/') == MOUNT_POINT
+                && !mount.options.iter().any(|option| option == "ro")
+        };
+        let new = spec.linux.as_ref().and_then(|linux| linux.namespace(NamespaceKind::Cgroup));
+        if new.is_some_and(|namespace| namespace.path.is_none()) && spec.mounts.iter().any(writable)
+        {
+            let uid = spec.process.as_ref().map_or(0, |process| process.user.uid);
+            let uid = ids.map_or(Some(uid), |ids| ids.host_uid(uid));
+            self.delegate = uid.filter(|uid| *uid != 0).map(Uid::from_raw);
         }
     }
 
@@ -147,12 +170,12 @@ impl Cgroup {
         }
         let mut enabled = false;
         for setting in &self.settings {
-            let mut written = write(&directory.join(&setting.file), &setting.value);
+            let mut written = apply(&directory, setting);
             if matches!(written, Err(Error::Cgroup { source: Errno::ENOENT, .. })) && !enabled {
                 // The usual case is that the controllers have been enabled by the first container.
                 self.enable(&directory)?;
                 enabled = true;
-                written = write(&directory.join(&setting.file), &setting.value);
+                written = apply(&directory, setting);
             }
             match written {
                 Err(Error::Cgroup { source: Errno::ENOENT, .. }) if setting.optional => {}
@@ -163,6 +186,9 @@ impl Cgroup {
         let opened = fs::File::open(&directory).map_err(|error| failed("open", &directory, &error));
         let opened = opened?;
         devices::attach(&opened, &directory, &self.devices)?;
+        if let Some(uid) = self.delegate {
+            delegate(&directory, uid)?;
+        }
         self.directory = Some(opened.into());
         Ok(())
     }
@@ -216,7 +242,7 @@ impl Cgroup {
                 inherit_cpuset(&hierarchy, &directory)?;
             }
             for setting in settings() {
-                match write(&directory.join(&setting.file), &setting.value) {
+                match apply(&directory, setting) {
                     Err(Error::Cgroup { source: Errno::ENOENT, .. }) if setting.optional => {}
                     Err(Error::Cgroup { source: Errno::ENOENT, .. }) => {
                         return Err(missing(setting));
@@ -290,11 +316,6 @@ fn path(bundle: &Bundle, linux: Option<&Linux>, options: &Options) -> Result<Pat
     Ok(relative)
 }
 
-fn failed(action: &'static str, path: &Path, error: &io::Error) -> Error {
-    let source = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
-    Error::Cgroup { action, path: path.to_owned(), source }
-}
-
 fn missing(setting: &Setting) -> Error {
     let hint = match setting.controller {
         "memory" => " (some boards need `cgroup_enable=memory` on the kernel's command line)",
@@ -304,111 +325,5 @@ fn missing(setting: &Setting) -> Error {
         controller: setting.controller.to_owned(),
         setting: setting.file.clone(),
         hint,
-    }
-}
-
-/// Makes a group, which must be new: another container's would lend it its limits and its fate.
-fn make(directory: &Path) -> Result<(), Error> {
-    let made = match fs::create_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let parent = directory.parent().unwrap_or(directory);
-            fs::create_dir_all(parent).and_then(|()| fs::create_dir(directory))
-        }
-        made => made,
-    };
-    match made {
-        // What a container that was killed together with its watcher has left, as long as nothing is in it.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let again = fs::remove_dir(directory).and_then(|()| fs::create_dir(directory));
-            again.map_err(|error| failed("make", directory, &error))
-        }
-        made => made.map_err(|error| failed("make", directory, &error)),
-    }
-}
-
-/// Writes a control file, which takes one write and no truncation.
-fn write(path: &Path, value: &str) -> Result<(), Error> {
-    let file = fs::OpenOptions::new().write(true).open(path);
-    file.and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()))
-        .map_err(|error| failed("write", path, &error))
-}
-
-/// A new cpuset group of version 1 has no processors and takes no process before it has some.
-fn inherit_cpuset(hierarchy: &Path, directory: &Path) -> Result<(), Error> {
-    let below = directory.strip_prefix(hierarchy).unwrap_or(directory);
-    let mut group = hierarchy.to_owned();
-    for name in below.components() {
-        let parent = group.clone();
-        group.push(name);
-        for file in ["cpuset.cpus", "cpuset.mems"] {
-            let path = group.join(file);
-            let read = |path: &Path| {
-                fs::read_to_string(path).map_err(|error| failed("read", path, &error))
-            };
-            if read(&path)?.trim().is_empty() {
-                write(&path, read(&parent.join(file))?.trim())?;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn move_processes(group: &Path) -> Result<(), Error> {
-    let aside = group.join("init");
-    match fs::create_dir(&aside) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(failed("make", &aside, &error));
-        }
-        _ => {}
-    }
-    let procs = group.join("cgroup.procs");
-    let list = fs::read_to_string(&procs).map_err(|error| failed("read", &procs, &error))?;
-    for pid in list.lines() {
-        match write(&aside.join("cgroup.procs"), pid) {
-            // It has ended, or is a kernel thread.
-            Ok(()) | Err(Error::Cgroup { source: Errno::ESRCH | Errno::EINVAL, .. }) => {}
-            written => return written,
-        }
-    }
-    Ok(())
-}
-
-fn remove(directory: &Path) -> Result<(), Error> {
-    let mut waited = Duration::ZERO;
-    loop {
-        match fs::remove_dir(directory) {
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && waited < PATIENCE => {
-                if waited.is_zero() {
-                    kill_all(directory);
-                    remove_children(directory);
-                }
-                thread::sleep(PAUSE);
-                waited += PAUSE;
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            removed => return removed.map_err(|error| failed("remove", directory, &error)),
-        }
-    }
-}
-
-fn kill_all(directory: &Path) {
-    // Since Linux 5.14, and only in version 2.
-    if write(&directory.join("cgroup.kill"), "1").is_ok() {
-        return;
-    }
-    let list = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
-    for pid in list.lines().filter_map(|pid| pid.parse().ok()) {
-        // It may have ended since, which is what is wanted.
-        let _ = nix::sys::signal::kill(Pid::from_raw(pid), nix::sys::signal::SIGKILL);
-    }
-}
-
-/// Groups that the container has made inside its own, as systemd does.
-fn remove_children(directory: &Path) {
-    let Ok(entries) = fs::read_dir(directory) else { return };
-    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|t| t.is_dir())) {
-        remove_children(&entry.path());
-        // The removal of the group itself reports what is in the way.
-        let _ = fs::remove_dir(entry.path());
     }
 }

@@ -3,7 +3,9 @@
 //! Sources: the kernel's `admin-guide/cgroup-v2.rst` and `admin-guide/cgroup-v1/`. A spec speaks of version 1; where version
 //! 2 has another scale, values are converted as all runtimes do.
 
-use crate::oci::runtime_spec::linux::{BlockIo, Cpu, Memory, Resources, ThrottleDevice};
+use crate::oci::runtime_spec::linux::{
+    BlockIo, Cpu, InterfacePriority, Memory, Network, Resources, ThrottleDevice,
+};
 use crate::runtime::error::Error;
 
 /// One value for one file.
@@ -14,17 +16,25 @@ pub(super) struct Setting {
     pub value: String,
     /// Whether the file may be missing: then the value is what the kernel does anyway.
     pub optional: bool,
+    /// The file and the value that do the same where the file is missing.
+    pub instead: Option<(String, String)>,
+    /// A file that tells how much is used, which must not be above the value.
+    pub usage: Option<&'static str>,
 }
 
 impl Setting {
     pub(super) fn new(controller: &'static str, file: impl Into<String>, value: String) -> Self {
-        Self { controller, file: file.into(), value, optional: false }
+        Self { controller, file: file.into(), value, optional: false, instead: None, usage: None }
     }
 }
 
 /// The controllers of version 2 by the first part of their files' names.
-const V2_CONTROLLERS: [&str; 8] =
-    ["cpu", "cpuset", "hugetlb", "io", "memory", "misc", "pids", "rdma"];
+const V2_CONTROLLERS: [&str; 10] =
+    ["cpu", "cpuset", "dmem", "hugetlb", "io", "memory", "misc", "perf_event", "pids", "rdma"];
+
+/// Files that every group has, and that are limits of it.
+const V2_OF_EVERY_GROUP: [&str; 3] =
+    ["cgroup.max.depth", "cgroup.max.descendants", "cgroup.pressure"];
 
 fn invalid(field: &str, reason: &str) -> Error {
     let field = format!("linux.resources.{field}");
@@ -44,13 +54,23 @@ pub(super) fn v2(resources: &Resources) -> Result<Vec<Setting>, Error> {
         list.push(Setting::new("pids", "pids.max", pids(limit)));
     }
     if let Some(io) = &resources.block_io {
-        v2_io(io, &mut list);
+        v2_io(io, &mut list)?;
     }
+    only_v1(resources.network.is_some(), "network")?;
     for limit in &resources.hugepage_limits {
-        let file = format!("hugetlb.{}.max", page_size(&limit.page_size)?);
-        list.push(Setting::new("hugetlb", file, limit.limit.to_string()));
+        let (size, value) = (page_size(&limit.page_size)?, limit.limit.to_string());
+        // Reservations as well, where the kernel counts them: since Linux 5.7.
+        let file = format!("hugetlb.{size}.rsvd.max");
+        let reserved = Setting::new("hugetlb", file, value.clone());
+        list.push(Setting::new("hugetlb", format!("hugetlb.{size}.max"), value));
+        list.push(Setting { optional: true, ..reserved });
     }
+    rdma(resources, &mut list)?;
     for (file, value) in &resources.unified {
+        if V2_OF_EVERY_GROUP.contains(&file.as_str()) {
+            list.push(Setting::new("", file, value.clone()));
+            continue;
+        }
         if file.contains('/') || file.starts_with("cgroup.") {
             return Err(invalid(&format!("unified `{file}`"), "it is not a controller's file"));
         }
@@ -87,7 +107,10 @@ fn v2_memory(memory: &Memory, list: &mut Vec<Setting>) -> Result<(), Error> {
         list.push(Setting { optional, ..setting });
     }
     if let Some(limit) = set(memory.limit) {
-        list.push(Setting::new("memory", "memory.max", max(limit)));
+        // Version 1's kernel refuses by itself; here it would kill.
+        let check = memory.check_before_update == Some(true) && limit > 0;
+        let usage = check.then_some("memory.current");
+        list.push(Setting { usage, ..Setting::new("memory", "memory.max", max(limit)) });
     }
     if let Some(reservation) = set(memory.reservation) {
         list.push(Setting::new("memory", "memory.low", max(reservation)));
@@ -139,16 +162,22 @@ fn weight_of_shares(shares: u64) -> u64 {
     (10f64.powf(exponent).ceil() as u64).clamp(1, 10_000)
 }
 
-fn v2_io(io: &BlockIo, list: &mut Vec<Setting>) {
-    // The weight of BFQ, whose scale is the spec's own, if that scheduler is there; else that of the controller.
+fn v2_io(io: &BlockIo, list: &mut Vec<Setting>) -> Result<(), Error> {
+    only_v1(io.leaf_weight.is_some_and(|weight| weight != 0), "blockIO.leafWeight")?;
+    // The weight of BFQ, whose scale is the spec's own, if that scheduler is there; else that of the cost model.
     let weight = |weight: u16| 1 + (u64::from(weight.clamp(10, 1000)) - 10) * 9999 / 990;
+    let push = |list: &mut Vec<Setting>, device: &str, value: u16| {
+        let setting = Setting::new("io", "io.bfq.weight", format!("{device}{value}"));
+        let instead = ("io.weight".to_owned(), format!("{device}{}", weight(value)));
+        list.push(Setting { instead: Some(instead), ..setting });
+    };
     if let Some(value) = io.weight.filter(|weight| *weight != 0) {
-        list.push(Setting::new("io", "io.weight", weight(value).to_string()));
+        push(list, "", value);
     }
     for device in &io.weight_device {
+        only_v1(device.leaf_weight.is_some(), "blockIO.weightDevice.leafWeight")?;
         if let Some(value) = device.weight {
-            let value = format!("{}:{} {}", device.major, device.minor, weight(value));
-            list.push(Setting::new("io", "io.weight", value));
+            push(list, &format!("{}:{} ", device.major, device.minor), value);
         }
     }
     let throttles = [
@@ -162,9 +191,28 @@ fn v2_io(io: &BlockIo, list: &mut Vec<Setting>) {
             list.push(Setting::new("io", "io.max", format!("{major}:{minor} {name}={rate}")));
         }
     }
+    Ok(())
 }
 
-/// The settings for version 1 groups.
+/// The same file in both versions.
+fn rdma(resources: &Resources, list: &mut Vec<Setting>) -> Result<(), Error> {
+    for (device, limits) in &resources.rdma {
+        let field = format!("rdma `{device}`");
+        if device.is_empty() || device.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return Err(invalid(&field, "it is no name of a device"));
+        }
+        let limits = [("hca_handle", limits.hca_handles), ("hca_object", limits.hca_objects)];
+        let limits = limits.iter().filter_map(|(name, limit)| limit.map(|n| format!("{name}={n}")));
+        let limits: Vec<String> = limits.collect();
+        if limits.is_empty() {
+            return Err(invalid(&field, "it limits nothing"));
+        }
+        list.push(Setting::new("rdma", "rdma.max", format!("{device} {}", limits.join(" "))));
+    }
+    Ok(())
+}
+
+/// The settings for version 1 groups. `unified` is about version 2 alone.
 pub(super) fn v1(resources: &Resources) -> Result<Vec<Setting>, Error> {
     if let Some(file) = resources.unified.keys().next() {
         return Err(invalid(&format!("unified `{file}`"), "it needs cgroup version 2"));
@@ -183,10 +231,30 @@ pub(super) fn v1(resources: &Resources) -> Result<Vec<Setting>, Error> {
         v1_io(io, &mut list);
     }
     for limit in &resources.hugepage_limits {
-        let file = format!("hugetlb.{}.limit_in_bytes", page_size(&limit.page_size)?);
-        list.push(Setting::new("hugetlb", file, limit.limit.to_string()));
+        let (size, value) = (page_size(&limit.page_size)?, limit.limit.to_string());
+        let file = format!("hugetlb.{size}.rsvd.limit_in_bytes");
+        let reserved = Setting::new("hugetlb", file, value.clone());
+        list.push(Setting::new("hugetlb", format!("hugetlb.{size}.limit_in_bytes"), value));
+        list.push(Setting { optional: true, ..reserved });
+    }
+    rdma(resources, &mut list)?;
+    if let Some(network) = &resources.network {
+        v1_network(network, &mut list)?;
     }
     Ok(list)
+}
+
+fn v1_network(network: &Network, list: &mut Vec<Setting>) -> Result<(), Error> {
+    if let Some(class) = network.class_id {
+        list.push(Setting::new("net_cls", "net_cls.classid", class.to_string()));
+    }
+    for InterfacePriority { name, priority } in &network.priorities {
+        if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return Err(invalid("network.priorities", "a name is none of an interface"));
+        }
+        list.push(Setting::new("net_prio", "net_prio.ifpriomap", format!("{name} {priority}")));
+    }
+    Ok(())
 }
 
 fn v1_memory(memory: &Memory, list: &mut Vec<Setting>) {
@@ -231,13 +299,25 @@ fn v1_cpu(cpu: &Cpu, list: &mut Vec<Setting>) {
 }
 
 fn v1_io(io: &BlockIo, list: &mut Vec<Setting>) {
+    // BFQ's file, or that of CFQ, which kernels before 5.0 have.
+    let push = |list: &mut Vec<Setting>, suffix: &str, value: String| {
+        let setting = Setting::new("blkio", format!("blkio.bfq.weight{suffix}"), value.clone());
+        let instead = Some((format!("blkio.weight{suffix}"), value));
+        list.push(Setting { instead, ..setting });
+    };
     if let Some(weight) = io.weight.filter(|weight| *weight != 0) {
-        list.push(Setting::new("blkio", "blkio.bfq.weight", weight.to_string()));
+        push(list, "", weight.to_string());
+    }
+    if let Some(weight) = io.leaf_weight.filter(|weight| *weight != 0) {
+        list.push(Setting::new("blkio", "blkio.leaf_weight", weight.to_string()));
     }
     for device in &io.weight_device {
+        let value = |weight: u16| format!("{}:{} {weight}", device.major, device.minor);
         if let Some(weight) = device.weight {
-            let value = format!("{}:{} {weight}", device.major, device.minor);
-            list.push(Setting::new("blkio", "blkio.bfq.weight_device", value));
+            push(list, "_device", value(weight));
+        }
+        if let Some(weight) = device.leaf_weight {
+            list.push(Setting::new("blkio", "blkio.leaf_weight_device", value(weight)));
         }
     }
     let throttles = [
@@ -288,7 +368,8 @@ mod tests {
             r#"{"memory":{"limit":100,"swap":300,"reservation":50},"pids":{"limit":-1},
                 "cpu":{"shares":1024,"quota":50000,"period":100000,"cpus":"0"},
                 "blockIO":{"weight":500,"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":9}]},
-                "hugepageLimits":[{"pageSize":"2MB","limit":4}],"unified":{"memory.high":"90"}}"#,
+                "hugepageLimits":[{"pageSize":"2MB","limit":4}],"unified":{"memory.high":"90"},
+                "rdma":{"mlx5":{"hcaObjects":7}}}"#,
         );
         assert_eq!(
             lines(v2(&all)),
@@ -300,9 +381,11 @@ mod tests {
                 "cpu.max 50000 100000",
                 "cpuset.cpus 0",
                 "pids.max max",
-                "io.weight 4950",
+                "io.bfq.weight 500",
                 "io.max 8:0 rbps=9",
                 "hugetlb.2MB.max 4",
+                "hugetlb.2MB.rsvd.max 4",
+                "rdma.max mlx5 hca_object=7",
                 "memory.high 90",
             ]
         );
@@ -316,6 +399,10 @@ mod tests {
             r#"{"memory":{"limit":100,"swap":50}}"#,
             r#"{"memory":{"swappiness":1}}"#,
             r#"{"unified":{"../x":"1"}}"#,
+            r#"{"network":{"classID":1}}"#,
+            r#"{"rdma":{"mlx5":{}}}"#,
+            r#"{"blockIO":{"leafWeight":100}}"#,
+            r#"{"cpu":{"realtimeRuntime":1000}}"#,
             r#"{"unified":{"cgroup.procs":"1"}}"#,
             r#"{"unified":{"teleport.max":"1"}}"#,
             r#"{"hugepageLimits":[{"pageSize":"../2MB","limit":4}]}"#,
@@ -328,7 +415,8 @@ mod tests {
     #[test]
     fn version_1_takes_values_as_they_are() {
         let all = resources(
-            r#"{"memory":{"limit":100,"swap":200},"pids":{"limit":7},"cpu":{"quota":-1,"shares":0}}"#,
+            r#"{"memory":{"limit":100,"swap":200,"kernel":7},"pids":{"limit":7},"cpu":{"quota":-1,"shares":0},
+                "network":{"classID":9,"priorities":[{"name":"eth0","priority":3}]}}"#,
         );
         assert_eq!(
             lines(v1(&all)),
@@ -337,6 +425,8 @@ mod tests {
                 "memory.memsw.limit_in_bytes 200",
                 "cpu.cfs_quota_us -1",
                 "pids.max 7",
+                "net_cls.classid 9",
+                "net_prio.ifpriomap eth0 3",
             ]
         );
     }

@@ -3,21 +3,28 @@
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, umask};
 
-use super::{At, Done};
+use super::{At, Done, agent};
 use crate::oci::capability::Capability;
 use crate::runtime::error::Step;
 use crate::runtime::plan::Plan;
 use crate::sys::caps::capset;
 use crate::sys::process;
+use crate::sys::schedule;
 use crate::sys::seccomp::{Instruction, set_mode_filter};
 
 /// Becomes the user of the program, with no more privileges than the spec gives.
 ///
 /// The order matters: the bounding set is cut while there is a capability to do it by; the filter comes last, as it may
 /// forbid what the other steps need, but before the capability goes that it takes to set one without `no_new_privs`.
-pub(super) fn assume(plan: &Plan, (filter, flags): &(Vec<Instruction>, u32)) -> Done {
+pub(super) fn assume(plan: &Plan, (filter, flags): &(Vec<Instruction>, u32), state: &str) -> Done {
     let process = &plan.process;
     let sets = &process.capabilities;
+    if let Some(domain) = process.personality {
+        schedule::personality(domain).during(Step::Personality)?;
+    }
+    if let Some((mode, nodes)) = &process.memory_policy {
+        schedule::set_mempolicy(*mode, nodes).during(Step::MemoryPolicy)?;
+    }
     umask(Mode::from_bits_truncate(process.umask));
     cut_bounding_set(sets.bounding.bits())?;
     set_groups(plan, &process.groups)?;
@@ -37,7 +44,12 @@ pub(super) fn assume(plan: &Plan, (filter, flags): &(Vec<Instruction>, u32)) -> 
             let permitted = sets.permitted.bits() | admin;
             capset(admin, permitted, 0).during(Step::Capabilities)?;
         }
-        set_mode_filter(filter, *flags).during(Step::Seccomp)?;
+        match &plan.agent {
+            None => set_mode_filter(filter, *flags).during(Step::Seccomp)?,
+            Some(agent) => {
+                agent::set_filter(filter, *flags, agent, state).during(Step::Seccomp)?;
+            }
+        }
     }
     let [effective, permitted, inheritable] =
         [&sets.effective, &sets.permitted, &sets.inheritable].map(|set| set.bits());

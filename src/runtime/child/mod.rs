@@ -3,6 +3,8 @@
 //! It is the only thread of a copy of the parent, so it may allocate, and needs to do so little. Until it has closed the
 //! host's descriptors it resolves no name of the container but on the new root's descriptor.
 
+mod agent;
+mod copy_up;
 mod dev;
 mod identity;
 mod mounts;
@@ -10,25 +12,24 @@ mod place;
 mod root;
 
 use std::convert::Infallible;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlink};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlink, readlinkat};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
-use nix::unistd::{
-    dup2_stderr, dup2_stdin, dup2_stdout, fchdir, getcwd, getpid, sethostname, setsid,
-};
+use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, fchdir, getcwd, sethostname, setsid};
 
 use super::error::{HookOutcome, Step};
 use super::hooks;
 use super::plan::Plan;
 use super::protocol::{ChildEnd, Command, Failure};
 use crate::oci::runtime_spec::Hook;
+use crate::sys::mount::FsContext;
 use crate::sys::process;
 use crate::sys::seccomp::Instruction;
 use crate::sys::{clone, net, tty};
@@ -92,6 +93,7 @@ impl Child<'_> {
         self.set_names()?;
         let root = root::make(self.plan)?;
         self.mount_all(&root)?;
+        self.open_proc()?;
         self.fill_dev(&root)?;
         self.open_terminal(&root)?;
         self.set_sysctls()?;
@@ -108,7 +110,7 @@ impl Child<'_> {
         self.parent.ready().during(Step::Talk)?;
         self.parent.expect(Command::Start).during(Step::Talk)?;
         self.run_hooks(&self.plan.start_container, self.plan.create_container.len())?;
-        identity::assume(self.plan, &self.filter)?;
+        identity::assume(self.plan, &self.filter, &self.hook_state)?;
         execute(self.plan)
     }
 
@@ -173,7 +175,8 @@ impl Child<'_> {
             self.parent.hooks().during(Step::Talk)?;
             self.parent.expect(Command::Continue).during(Step::Talk)?;
         }
-        if !(plan.create_container.is_empty() && plan.start_container.is_empty()) {
+        let in_child = !(plan.create_container.is_empty() && plan.start_container.is_empty());
+        if in_child || plan.agent.is_some() {
             // The host's proc, which is still there, knows this process by its number outside.
             let pid = readlink(c"/proc/self").at(Step::Hook, 0)?;
             self.hook_state = plan.hook_state.replace("{pid}", &pid.to_string_lossy());
@@ -194,6 +197,19 @@ impl Child<'_> {
         Ok(())
     }
 
+    /// A proc of this program's own for what has to be written there, if the spec mounts none.
+    fn open_proc(&mut self) -> Done {
+        let process = &self.plan.process;
+        let needed = !self.plan.sysctls.is_empty()
+            || process.apparmor.is_some()
+            || process.selinux.is_some();
+        if needed && self.proc.is_none() {
+            let mounted = FsContext::open(c"proc").and_then(|proc| proc.mount(0));
+            self.proc = Some(mounted.during(Step::PrivateProc)?);
+        }
+        Ok(())
+    }
+
     /// Kernel parameters, by this container's own proc, on which nothing is mounted (CVE-2025-52881).
     fn set_sysctls(&mut self) -> Done {
         for (index, (_, path, value)) in self.plan.sysctls.iter().enumerate() {
@@ -204,7 +220,13 @@ impl Child<'_> {
 
     /// The labels that the program gets when it is executed.
     fn set_labels(&mut self) -> Done {
-        let pid = std::ffi::CString::new(getpid().to_string()).unwrap_or_default();
+        if self.plan.process.apparmor.is_none() && self.plan.process.selinux.is_none() {
+            return Ok(());
+        }
+        // Whatever PID namespace that proc is of, it knows the number of who asks.
+        let proc = self.proc.as_ref().ok_or(Errno::ENOENT);
+        let pid = proc.and_then(|proc| readlinkat(proc, c"self")).during(Step::ApparmorProfile)?;
+        let pid = CString::new(pid.as_bytes()).unwrap_or_default();
         if let Some(profile) = &self.plan.process.apparmor {
             let value = format!("exec {profile}");
             let written = self.write_proc(&[&pid, c"attr/apparmor/exec"], &value);
@@ -225,7 +247,7 @@ impl Child<'_> {
     fn write_proc(&self, path: &[&CStr], value: &str) -> Result<(), Errno> {
         let proc = self.proc.as_ref().ok_or(Errno::ENOENT)?;
         let parts: Vec<&[u8]> = path.iter().map(|part| part.to_bytes()).collect();
-        let path = std::ffi::CString::new(parts.join(&b'/')).map_err(|_| Errno::EINVAL)?;
+        let path = CString::new(parts.join(&b'/')).map_err(|_| Errno::EINVAL)?;
         let how = OpenHow::new().flags(OFlag::O_WRONLY | OFlag::O_CLOEXEC).resolve(
             ResolveFlag::RESOLVE_BENEATH
                 | ResolveFlag::RESOLVE_NO_XDEV
@@ -285,11 +307,18 @@ impl Child<'_> {
     fn close_descriptors(&mut self, root: OwnedFd) -> Done {
         // What has an owner here is closed by it. The plan's owner is never to be dropped: this process does not return.
         drop((root, self.proc.take(), self.devpts.take()));
-        let parent = self.parent.as_fd().as_raw_fd().unsigned_abs();
-        if parent > 3 {
-            process::close_range(3, parent - 1).during(Step::CloseDescriptors)?;
+        let number = |fd: BorrowedFd<'_>| fd.as_raw_fd().unsigned_abs();
+        let mut kept = vec![number(self.parent.as_fd())];
+        kept.extend(self.plan.agent.as_ref().map(|agent| number(agent.socket.as_fd())));
+        kept.sort_unstable();
+        let mut first = 3;
+        for kept in kept {
+            if first < kept {
+                process::close_range(first, kept - 1).during(Step::CloseDescriptors)?;
+            }
+            first = kept + 1;
         }
-        process::close_range(parent + 1, u32::MAX).during(Step::CloseDescriptors)
+        process::close_range(first, u32::MAX).during(Step::CloseDescriptors)
     }
 }
 

@@ -9,7 +9,7 @@ use nix::sys::stat::{self, Mode};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs};
 
 use super::place::{self, Kind};
-use super::{At, Child, Done, Failure, root};
+use super::{At, Child, Done, Failure, copy_up, root};
 use crate::runtime::cgroup::View;
 use crate::runtime::error::Step;
 use crate::runtime::plan::{PlannedMount, Source, configure};
@@ -37,12 +37,29 @@ impl Child<'_> {
                 }
                 Ok(())
             }
+            Source::Remount(change) => {
+                let place = place::open(root, &planned.destination).at(Step::Mount, index)?;
+                change.apply(place.as_fd()).at(Step::Mount, index)?;
+                planned.propagation.iter().try_for_each(|(propagation, recursive)| {
+                    let (propagation, recursive) = (*propagation, *recursive);
+                    let change = Change { propagation, recursive, ..Change::default() };
+                    change.apply(place.as_fd()).at(Step::Mount, index)
+                })
+            }
             Source::Filesystem { kind, options, attributes } => {
+                // What is copied into it first, a read-only filesystem would not take.
+                let later = if planned.copy_up { *attributes & mount::RDONLY } else { 0 };
                 let mounted = FsContext::open(kind).and_then(|context| {
                     configure(&context, options)?;
-                    context.mount(*attributes)
+                    context.mount(*attributes & !later)
                 });
                 let mounted = mounted.at(Step::Mount, index)?;
+                if planned.copy_up {
+                    let copied = copy_up::copy_up(root, &planned.destination, mounted.as_fd());
+                    copied.at(Step::CopyUp, index)?;
+                    let change = Change { set: later, ..Change::default() };
+                    change.apply(mounted.as_fd()).at(Step::Mount, index)?;
+                }
                 attach(root, index, planned, mounted.as_fd(), Kind::Directory)?;
                 match kind.to_bytes() {
                     b"proc" if self.proc.is_none() => self.proc = Some(mounted),

@@ -68,8 +68,8 @@ pub(super) fn pivot(plan: &Plan, root: BorrowedFd<'_>) -> Done {
     // The old root ends up on top of the new one, and `.` in `umount2` finds it there: pivot_root(2), "NOTES".
     pivot_root(c".", c".").during(Step::PivotRoot)?;
     umount2(c".", MntFlags::MNT_DETACH).during(Step::UmountOldRoot)?;
-    if let Some(propagation) = plan.root_propagation {
-        let change = Change { propagation, recursive: true, ..Change::default() };
+    if let Some((propagation, recursive)) = plan.root_propagation {
+        let change = Change { propagation, recursive, ..Change::default() };
         change.apply(root).during(Step::Propagation)?;
     }
     Ok(())

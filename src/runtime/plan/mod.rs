@@ -2,27 +2,31 @@
 //!
 //! The child only walks through a [`Plan`]; it parses nothing, and what it allocates is little.
 
+mod agent;
 mod devices;
 mod mounts;
 mod process;
 mod root;
+mod schedule;
 
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::sys::stat::fstat;
 
 use super::cgroup::View;
 use super::error::{Error, Warning};
 use super::idmap::IdMap;
 use super::process::{Bundle, Options, Stdio};
-use crate::oci::runtime_spec::linux::{Linux, NamespaceKind};
-use crate::oci::runtime_spec::{ConsoleSize, Hook, Spec};
+use crate::oci::runtime_spec::linux::{self, Linux, NamespaceKind};
+use crate::oci::runtime_spec::{ConsoleSize, Hook, Spec, VERSION};
 use crate::sys::clone::{self, Namespaces};
 use crate::sys::mount::{self, Propagation};
 
+pub(super) use agent::Agent;
 pub(super) use devices::{DeviceBind, LINKS};
 pub(super) use mounts::{PlannedMount, Source, configure};
 pub(super) use process::PlannedProcess;
@@ -41,7 +45,16 @@ pub(super) struct Idmap {
 pub(super) struct Join {
     pub kind: Namespaces,
     pub path: String,
-    pub file: OwnedFd,
+    pub file: File,
+}
+
+/// A network interface that moves into the container.
+#[derive(Debug)]
+pub(super) struct NetDevice {
+    /// Its name on the host.
+    pub outside: String,
+    /// Its name in the container.
+    pub inside: String,
 }
 
 /// What to do, in the order in which the child does it.
@@ -50,6 +63,10 @@ pub(super) struct Plan {
     /// For `clone3`; a cgroup namespace comes later, as it is rooted at where the process is when it is made.
     pub namespaces: Namespaces,
     pub cgroup_namespace: bool,
+    /// What the clocks of a new time namespace are set to: lines of `timens_offsets`.
+    pub time_offsets: Option<String>,
+    /// Network interfaces that move into the container.
+    pub net_devices: Vec<NetDevice>,
     /// What the container is shown of its control groups.
     pub cgroup: View,
     pub ids: Option<IdMap>,
@@ -58,8 +75,8 @@ pub(super) struct Plan {
     pub domainname: Option<String>,
     /// How the copies of the host's mounts are tied to the originals while the child sets up.
     pub host_propagation: Propagation,
-    /// What the new root gets at the end, if it is not private.
-    pub root_propagation: Option<Propagation>,
+    /// What the new root gets at the end, if it is not private; true for all below it as well.
+    pub root_propagation: Option<(Propagation, bool)>,
     pub root: PlannedRoot,
     pub mounts: Vec<PlannedMount>,
     /// Whether `/dev` is this program's to fill.
@@ -75,6 +92,8 @@ pub(super) struct Plan {
     pub terminal: Option<Option<ConsoleSize>>,
     pub stdio: Option<[OwnedFd; 3]>,
     pub process: PlannedProcess,
+    /// Who decides on the system calls that the filter leaves open.
+    pub agent: Option<Agent>,
     pub create_runtime: bool,
     pub create_container: Vec<Hook>,
     pub start_container: Vec<Hook>,
@@ -87,16 +106,26 @@ pub(super) struct Plan {
 impl Plan {
     /// Plans `spec`, opening what it names on the host.
     pub(super) fn new(bundle: &Bundle, spec: &Spec, options: &mut Options) -> Result<Self, Error> {
-        if let Some(field) = spec.unsupported().into_iter().next() {
-            return Err(Error::Unsupported { field });
+        if let Some(field) = spec.unsupported() {
+            return Err(Error::Unsupported { field: field.to_owned() });
         }
+        check_version(&spec.oci_version)?;
         let empty = Linux::default();
         let linux = spec.linux.as_ref().unwrap_or(&empty);
         let (namespaces, joins) = namespaces(linux)?;
-        let ids = if namespaces & clone::NEWUSER != 0 { Some(IdMap::of(linux)?) } else { None };
+        let user_namespace = joins.iter().find(|join| join.kind == clone::NEWUSER);
+        let ids = match user_namespace {
+            Some(join) => Some(IdMap::of_namespace(&join.file, &join.path)?),
+            None if namespaces & clone::NEWUSER != 0 => Some(IdMap::of(linux)?),
+            None => None,
+        };
+        let time_offsets = schedule::time_offsets(linux, namespaces & clone::NEWTIME != 0)?;
+        // A time namespace with offsets is not made by the clone.
+        let timed = if time_offsets.is_some() { clone::NEWTIME } else { 0 };
         let mut process = PlannedProcess::new(spec)?;
         let warnings = process.warnings();
-        let mut mounts = mounts::plan(bundle, spec, namespaces, ids.as_ref(), options)?;
+        let mut mounts =
+            mounts::plan(bundle, spec, owned(namespaces, &joins), ids.as_ref(), options)?;
         let devices = devices::plan(linux, ids.as_ref(), &mut mounts)?;
         let root = root::plan(bundle, spec, ids.as_ref(), options, &mounts)?;
         let hooks = spec.hooks.clone().unwrap_or_default();
@@ -107,12 +136,14 @@ impl Plan {
         Ok(Self {
             cgroup: View::None,
             cgroup_namespace: namespaces & clone::NEWCGROUP != 0,
-            namespaces: namespaces & !clone::NEWCGROUP,
+            namespaces: namespaces & !clone::NEWCGROUP & !timed,
+            time_offsets,
+            net_devices: net_devices(linux, namespaces, &joins)?,
             host_propagation: match propagation {
-                Some(mount::SHARED | mount::SLAVE) => mount::SLAVE,
+                Some((mount::SHARED | mount::SLAVE, _)) => mount::SLAVE,
                 _ => mount::PRIVATE,
             },
-            root_propagation: propagation.filter(|kind| *kind != mount::PRIVATE),
+            root_propagation: propagation.filter(|(kind, _)| *kind != mount::PRIVATE),
             hostname: name(
                 spec.hostname.as_ref(),
                 "hostname",
@@ -141,6 +172,7 @@ impl Plan {
             create_container: hooks.create_container,
             start_container: hooks.start_container,
             hook_state: super::hooks::state(bundle, spec, "creating", "{pid}"),
+            agent: agent::plan(linux, ids.as_ref())?,
             die_with_parent: options.die_with_parent,
             own_dev: devices.own_dev,
             device_binds: devices.binds,
@@ -181,7 +213,9 @@ impl Plan {
                 _ => String::new(),
             },
             Step::Mask => quoted(path(&self.masked)),
-            Step::Mount => self.mounts.get(at).map(|m| m.to_string()).unwrap_or_default(),
+            Step::CopyUp | Step::Mount => {
+                self.mounts.get(at).map(|m| m.to_string()).unwrap_or_default()
+            }
             Step::MountPoint | Step::MountRefused => {
                 quoted(self.mounts.get(at).map(|mount| mount.destination()))
             }
@@ -195,6 +229,18 @@ impl Plan {
             _ => String::new(),
         }
     }
+}
+
+/// Refuses what is no version, and versions that may mean something else by the same names: a greater major number.
+fn check_version(version: &str) -> Result<(), Error> {
+    let plain = version.split(['-', '+']).next().unwrap_or_default();
+    let numbers: Vec<Option<u32>> = plain.split('.').map(|part| part.parse().ok()).collect();
+    let reason = match numbers.as_slice() {
+        [Some(0 | 1), Some(_), Some(_)] => return Ok(()),
+        [Some(_), Some(_), Some(_)] => format!("`{version}` is newer than {VERSION}"),
+        _ => format!("`{version}` is not a version such as {VERSION}"),
+    };
+    Err(Error::Invalid { field: "ociVersion".to_owned(), reason })
 }
 
 fn flag(kind: NamespaceKind) -> Namespaces {
@@ -220,21 +266,58 @@ fn namespaces(linux: &Linux) -> Result<(Namespaces, Vec<Join>), Error> {
         }
         match &namespace.path {
             None => new |= kind,
-            Some(_) if kind & (clone::NEWUSER | clone::NEWNS | clone::NEWTIME) != 0 => {
-                let field = format!("linux.namespaces path of {:?}", namespace.kind);
-                return Err(Error::Unsupported { field });
-            }
             Some(path) => {
+                if !path.starts_with('/') {
+                    let reason = format!("`{path}` is not an absolute path");
+                    return Err(Error::Invalid { field: "linux.namespaces".to_owned(), reason });
+                }
                 let file = open(Path::new(path))?;
-                joins.push(Join { kind, path: path.clone(), file: file.into() });
+                joins.push(Join { kind, path: path.clone(), file });
             }
         }
     }
-    if new & clone::NEWNS == 0 {
-        let reason = "a new mount namespace is needed".to_owned();
+    if new & clone::NEWNS == 0 && !joins.iter().any(|join| join.kind == clone::NEWNS) {
+        let reason = "a mount namespace is needed".to_owned();
         return Err(Error::Invalid { field: "linux.namespaces".to_owned(), reason });
     }
     Ok((new, joins))
+}
+
+/// The kinds of namespaces that the container's root has power over: the new ones, and those joined ones that belong to the
+/// user namespace that is joined with them.
+fn owned(new: Namespaces, joins: &[Join]) -> Namespaces {
+    let identity = |fd: BorrowedFd<'_>| fstat(fd).map(|found| (found.st_dev, found.st_ino)).ok();
+    let user = joins.iter().find(|join| join.kind == clone::NEWUSER);
+    let user = user.and_then(|join| identity(join.file.as_fd()));
+    let is_owned = |join: &&Join| {
+        let owner = clone::owner(join.file.as_fd()).ok();
+        user.is_some() && owner.and_then(|owner| identity(owner.as_fd())) == user
+    };
+    joins.iter().filter(is_owned).fold(new, |kinds, join| kinds | join.kind)
+}
+
+/// The interfaces to move, which must not stay on the host under another name.
+fn net_devices(linux: &Linux, new: Namespaces, joins: &[Join]) -> Result<Vec<NetDevice>, Error> {
+    const IFNAMSIZ: usize = 16;
+    let own = new & clone::NEWNET != 0 || joins.iter().any(|join| join.kind == clone::NEWNET);
+    let device = |(outside, device): (&String, &linux::NetDevice)| {
+        let invalid = |reason: &str| {
+            let field = format!("linux.netDevices `{outside}`");
+            Err(Error::Invalid { field, reason: reason.to_owned() })
+        };
+        let inside = device.name.as_ref().filter(|name| !name.is_empty()).unwrap_or(outside);
+        let odd = |c: char| c.is_whitespace() || c.is_control() || "/:".contains(c);
+        if [outside, inside].iter().any(|name| {
+            name.len() >= IFNAMSIZ || name.contains(odd) || matches!(name.as_str(), "" | "." | "..")
+        }) {
+            return invalid("it is no name of an interface");
+        }
+        if !own {
+            return invalid("it needs a network namespace");
+        }
+        Ok(NetDevice { outside: outside.clone(), inside: inside.clone() })
+    };
+    linux.net_devices.iter().map(device).collect()
 }
 
 fn open(path: &Path) -> Result<File, Error> {
@@ -264,16 +347,17 @@ fn name(
     Ok(Some(value.clone()))
 }
 
-fn propagation(linux: &Linux) -> Result<Option<Propagation>, Error> {
+fn propagation(linux: &Linux) -> Result<Option<(Propagation, bool)>, Error> {
     let Some(name) = linux.rootfs_propagation.as_deref().filter(|name| !name.is_empty()) else {
         return Ok(None);
     };
-    // The recursive forms differ only for mounts below the root, all of which are made here.
-    match name.strip_prefix('r').unwrap_or(name) {
-        "private" => Ok(Some(mount::PRIVATE)),
-        "shared" => Ok(Some(mount::SHARED)),
-        "slave" => Ok(Some(mount::SLAVE)),
-        "unbindable" => Ok(Some(mount::UNBINDABLE)),
+    // The specification has only the forms for the root alone; engines know the others from mount(8).
+    let (plain, recursive) = name.strip_prefix('r').map_or((name, false), |plain| (plain, true));
+    match plain {
+        "private" => Ok(Some((mount::PRIVATE, recursive))),
+        "shared" => Ok(Some((mount::SHARED, recursive))),
+        "slave" => Ok(Some((mount::SLAVE, recursive))),
+        "unbindable" => Ok(Some((mount::UNBINDABLE, recursive))),
         _ => Err(Error::Invalid {
             field: "linux.rootfsPropagation".to_owned(),
             reason: format!("unknown type `{name}`"),

@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, CString};
 use std::fmt;
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,7 @@ use super::{Idmap, c_string};
 use crate::oci::runtime_spec::{Mount, Spec};
 use crate::runtime::cgroup;
 use crate::runtime::error::Error;
-use crate::runtime::idmap::IdMap;
+use crate::runtime::idmap::{self, IdMap};
 use crate::runtime::mount_options::MountOptions;
 use crate::runtime::process::{Bundle, Options};
 use crate::sys::clone::{self, Namespaces};
@@ -61,6 +62,8 @@ pub(in crate::runtime) struct PlannedMount {
     pub strict: bool,
     /// Whether it may be on proc or sysfs.
     pub on_pseudo: bool,
+    /// Whether it begins with what the directory had before.
+    pub copy_up: bool,
 }
 
 /// What is mounted.
@@ -70,6 +73,8 @@ pub(in crate::runtime) enum Source {
     Cgroup { attributes: Attributes },
     /// Something that the parent has mounted already.
     Detached { mount: OwnedFd, path: PathBuf, directory: bool },
+    /// What is there already, with other attributes.
+    Remount(Change),
     /// A new filesystem of the container's own.
     Filesystem { kind: CString, options: Vec<(CString, Option<CString>)>, attributes: Attributes },
 }
@@ -90,11 +95,11 @@ impl fmt::Display for PlannedMount {
 pub(super) fn plan(
     bundle: &Bundle,
     spec: &Spec,
-    new: Namespaces,
+    owned: Namespaces,
     ids: Option<&IdMap>,
     options: &Options,
 ) -> Result<Vec<PlannedMount>, Error> {
-    let planner = Planner { bundle, new, ids, options };
+    let planner = Planner { bundle, owned, ids, options };
     let own_dev = Mount::of("tmpfs", "/dev", &["nosuid", "strictatime", "mode=755", "size=65536k"]);
     let mut mounts = Vec::with_capacity(spec.mounts.len() + 1);
     if !spec.mounts.iter().any(|mount| mount.destination.trim_end_matches('/') == "/dev") {
@@ -109,7 +114,8 @@ pub(super) fn plan(
 
 struct Planner<'a> {
     bundle: &'a Bundle,
-    new: Namespaces,
+    /// The kinds of namespaces that the container's root has power over.
+    owned: Namespaces,
     ids: Option<&'a IdMap>,
     options: &'a Options,
 }
@@ -117,16 +123,37 @@ struct Planner<'a> {
 impl Planner<'_> {
     fn mount(&self, field: &str, mount: &Mount) -> Result<PlannedMount, Error> {
         let destination = relative(&format!("{field}.destination"), &mount.destination)?;
-        let options = MountOptions::parse(&mount.options).map_err(|option| Error::Unsupported {
-            field: format!("{field}.options `{option}`"),
-        })?;
+        let options = MountOptions::parse(&mount.options)
+            .map_err(|option| unsupported(format!("{field}.options `{option}`")))?;
         let kind = mount.kind.as_deref().unwrap_or("none");
         let mut idmap = None;
+        if options.copy_up && kind != "tmpfs" {
+            return Err(unsupported(format!("{field}.options `tmpcopyup` of `{kind}`")));
+        }
         let source = match (options.bind, self.host_instance(kind)) {
+            _ if options.remount => {
+                let (set, clear) = (options.set, options.clear);
+                Source::Remount(Change { set, clear, ..Change::default() })
+            }
             (Some(recursive), _) => {
-                idmap = self.idmap(&options, recursive);
                 let source = mount.source.as_deref().unwrap_or_default();
-                self.bind(self.bundle.directory.join(source).as_path(), recursive, &options)?
+                let path = self.bundle.directory.join(source);
+                let source = self.bind(&path, recursive, &options)?;
+                match (&source, self.own_mapping(field, mount)?) {
+                    (Source::Detached { mount, .. }, Some(namespace)) => {
+                        let all = options.idmap == Some(true);
+                        mount::idmap(mount.as_fd(), namespace.as_fd(), all)
+                            .map_err(|source| Error::Idmap { path, source })?;
+                    }
+                    _ => idmap = self.idmap(field, &options, recursive)?,
+                }
+                source
+            }
+            _ if !(mount.uid_mappings.is_empty() && mount.gid_mappings.is_empty()) => {
+                return Err(unsupported(format!("{field}.uidMappings of a new filesystem")));
+            }
+            _ if options.idmap.is_some() => {
+                return Err(unsupported(format!("{field}.options `idmap` of a new filesystem")));
             }
             (None, Some(path)) => {
                 // All of what it has below it is as the top is.
@@ -155,6 +182,7 @@ impl Planner<'_> {
             idmap,
             strict,
             on_pseudo,
+            copy_up: options.copy_up,
         })
     }
 
@@ -163,21 +191,42 @@ impl Planner<'_> {
     fn host_instance(&self, kind: &str) -> Option<&'static str> {
         self.ids?;
         match kind {
-            "cgroup" | "cgroup2" if self.new & clone::NEWCGROUP == 0 => Some(cgroup::MOUNT_POINT),
-            "mqueue" if self.new & clone::NEWIPC == 0 => Some("/dev/mqueue"),
-            "proc" if self.new & clone::NEWPID == 0 => Some("/proc"),
-            "sysfs" if self.new & clone::NEWNET == 0 => Some("/sys"),
+            "cgroup" | "cgroup2" if self.owned & clone::NEWCGROUP == 0 => Some(cgroup::MOUNT_POINT),
+            "mqueue" if self.owned & clone::NEWIPC == 0 => Some("/dev/mqueue"),
+            "proc" if self.owned & clone::NEWPID == 0 => Some("/proc"),
+            "sysfs" if self.owned & clone::NEWNET == 0 => Some("/sys"),
             _ => None,
         }
     }
 
-    fn idmap(&self, options: &MountOptions, recursive: bool) -> Option<Idmap> {
-        if self.ids.is_none_or(IdMap::is_identity) {
-            return None;
+    /// The user namespace that maps the owners of this mount alone.
+    fn own_mapping(&self, field: &str, mount: &Mount) -> Result<Option<File>, Error> {
+        let (uids, gids) = (&mount.uid_mappings, &mount.gid_mappings);
+        if uids.is_empty() && gids.is_empty() {
+            return Ok(None);
         }
-        match options.idmap {
-            Some(recursive) => Some(Idmap { recursive, optional: false }),
-            None => self.options.idmap_binds.then_some(Idmap { recursive, optional: true }),
+        idmap::mount_namespace(field, uids, gids).map(Some)
+    }
+
+    /// How the owners are mapped by the container's own user namespace.
+    fn idmap(
+        &self,
+        field: &str,
+        options: &MountOptions,
+        recursive: bool,
+    ) -> Result<Option<Idmap>, Error> {
+        match (options.idmap, self.ids) {
+            (Some(_), None) => Err(Error::Invalid {
+                field: format!("{field}.options"),
+                reason: "`idmap` needs mappings, or a user namespace to take them from".to_owned(),
+            }),
+            (_, None) => Ok(None),
+            (_, Some(ids)) if ids.is_identity() => Ok(None),
+            (Some(recursive), _) => Ok(Some(Idmap { recursive, optional: false })),
+            (None, _) => {
+                let optional = Idmap { recursive, optional: true };
+                Ok(self.options.idmap_binds.then_some(optional))
+            }
         }
     }
 
@@ -218,6 +267,10 @@ impl Planner<'_> {
         let mount = context.mount(options.set).map_err(error)?;
         Ok(Source::Detached { mount, path, directory: true })
     }
+}
+
+fn unsupported(field: String) -> Error {
+    Error::Unsupported { field }
 }
 
 /// Tells a filesystem its options.
@@ -266,6 +319,10 @@ fn guard(destination: &CStr, kind: &str, source: &Source) -> Result<(bool, bool)
         object: format!("`/{path}`"),
         source: Errno::EINVAL,
     };
+    if matches!(source, Source::Remount(_)) {
+        // Nothing comes to lie on anything.
+        return Ok((false, true));
+    }
     match path.split('/').next() {
         Some("proc") if path == "proc" => match kind == "proc" || is(PROC_SUPER_MAGIC) {
             true => Ok((true, false)),

@@ -2,12 +2,14 @@
 
 use std::ffi::CString;
 
-use super::c_string;
+use super::{c_string, schedule};
 use crate::oci::runtime_spec::linux::Linux;
 use crate::oci::runtime_spec::{Capabilities, ConsoleSize, Rlimit, Spec};
 use crate::runtime::error::{Error, Warning};
+use crate::runtime::host;
 use crate::sys::clone::{self, Namespaces};
 use crate::sys::process::StringArray;
+use crate::sys::schedule::SchedAttr;
 
 /// Where a program without a slash is looked for when the environment does not say.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -32,6 +34,12 @@ pub(in crate::runtime) struct PlannedProcess {
     pub apparmor: Option<String>,
     pub selinux: Option<String>,
     pub oom_score_adj: Option<i32>,
+    pub scheduler: Option<SchedAttr>,
+    /// Class and level.
+    pub io_priority: Option<(u32, u32)>,
+    /// Mode and nodes.
+    pub memory_policy: Option<(u32, Vec<u64>)>,
+    pub personality: Option<u32>,
     pub terminal: Option<Option<ConsoleSize>>,
 }
 
@@ -75,6 +83,15 @@ impl PlannedProcess {
             groups.insert(0, process.user.gid);
         }
         let set = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        let (apparmor, selinux) = (set(&process.apparmor_profile), set(&process.selinux_label));
+        if apparmor.is_some() && !host::has_apparmor() {
+            return Err(invalid("apparmorProfile", "AppArmor is off on this machine"));
+        }
+        if selinux.is_some() && !host::has_selinux() {
+            return Err(invalid("selinuxLabel", "SELinux is off on this machine"));
+        }
+        let linux = spec.linux.as_ref();
+        let memory_policy = linux.and_then(|linux| linux.memory_policy.as_ref());
         Ok(Self {
             arguments: strings("process.args", &process.args)?,
             environment: strings("process.env", &environment(&process.env))?,
@@ -87,9 +104,13 @@ impl PlannedProcess {
             capabilities: process.capabilities.clone().unwrap_or_default(),
             rlimits: process.rlimits.iter().map(rlimit).collect::<Result<_, _>>()?,
             no_new_privileges: process.no_new_privileges,
-            apparmor: set(&process.apparmor_profile),
-            selinux: set(&process.selinux_label),
+            apparmor,
+            selinux,
             oom_score_adj: process.oom_score_adj,
+            scheduler: process.scheduler.as_ref().map(schedule::scheduler).transpose()?,
+            io_priority: process.io_priority.map(schedule::io_priority).transpose()?,
+            memory_policy: memory_policy.map(schedule::memory_policy).transpose()?,
+            personality: linux.map_or(Ok(None), schedule::personality)?,
             terminal: process.terminal.then_some(process.console_size),
         })
     }

@@ -1,15 +1,19 @@
 //! System call filters: the policy of a spec as a classic BPF program, and the default policy.
 
+mod architecture;
 mod profile;
 mod program;
 mod tables;
 
+use std::collections::BTreeMap;
+
 use super::error::{Error, Warning};
 use crate::oci::runtime_spec::seccomp::{Action, Condition, Operator, Seccomp, SyscallRule};
 use crate::sys::seccomp::{Instruction, MAX_INSTRUCTIONS};
+use architecture::{ARCHITECTURES, Architecture, X32_BIT, row};
 pub use profile::default_seccomp;
-use program::{Choice, Test};
-use tables::{NUMBERS, Row, SYSCALLS};
+use program::{Choice, Range, Test};
+use tables::NUMBERS;
 
 /// A policy, ready to be set.
 #[derive(Debug, Default)]
@@ -20,29 +24,6 @@ pub(super) struct Compiled {
     pub flags: u32,
     pub warnings: Vec<Warning>,
 }
-
-/// A calling convention, with its column in the table.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Architecture {
-    name: &'static str,
-    /// `AUDIT_ARCH_*` of `linux/audit.h`.
-    audit: u32,
-    column: usize,
-}
-
-/// The conventions that processes on this machine can use, the native one first.
-#[cfg(target_arch = "x86_64")]
-const ARCHITECTURES: [Architecture; 2] = [
-    Architecture { name: "SCMP_ARCH_X86_64", audit: 0xc000_003e, column: 0 },
-    Architecture { name: "SCMP_ARCH_X86", audit: 0x4000_0003, column: 1 },
-];
-#[cfg(target_arch = "aarch64")]
-const ARCHITECTURES: [Architecture; 1] =
-    [Architecture { name: "SCMP_ARCH_AARCH64", audit: 0xc000_00b7, column: 2 }];
-
-/// x32 has numbers of its own on x86_64, with this bit. It is always refused: it is a second way around every rule, and
-/// hardly any kernel has it.
-const X32_BIT: u32 = 0x4000_0000;
 
 const EPERM: u32 = libc::EPERM as u32;
 const ENOSYS: u32 = libc::ENOSYS as u32;
@@ -80,121 +61,221 @@ const INT_ARGUMENTS: [(&str, u8); 25] = [
 
 /// Compiles `policy`.
 ///
-/// The rules of one call are tried in this order: those with conditions as they come, then the first without. As in
-/// libseccomp's users, a rule that has two conditions on one argument is taken as a rule for each of its conditions.
+/// Of the rules for one call, the first without conditions decides if there is one; else the first whose conditions all
+/// hold, in their order. A rule for the default action says nothing and is left out; one that has two conditions on one
+/// argument is a rule for each of its conditions. All this is as in libseccomp and its users.
 pub(super) fn compile(policy: &Seccomp) -> Result<Compiled, Error> {
     let default = returned(policy.default_action, policy.default_errno_ret)?;
-    let wanted = |architecture: &&Architecture| {
-        architecture.name == ARCHITECTURES[0].name
+    let native = &ARCHITECTURES[0];
+    let listed = |architecture: &&Architecture| {
+        architecture.name == native.name
             || policy.architectures.iter().any(|name| name == architecture.name)
     };
-    let wanted: Vec<&Architecture> = ARCHITECTURES.iter().filter(wanted).collect();
-    let choices = choices(policy, &wanted, default)?;
-    let dispatch = |(architecture, choices): (&&Architecture, &Vec<Choice>)| {
-        (architecture.audit, program::dispatch(choices, default))
-    };
-    let filters: Vec<_> = wanted.iter().zip(&choices).map(dispatch).collect();
-    let x32 = cfg!(target_arch = "x86_64").then_some(X32_BIT);
-    let bad = libc::SECCOMP_RET_KILL_PROCESS;
-    let program = program::assemble(&filters, x32, libc::SECCOMP_RET_ERRNO | ENOSYS, bad);
+    let mut filters: Vec<(u32, Vec<Range>)> = Vec::new();
+    for architecture in ARCHITECTURES.iter().filter(listed) {
+        let ranges = calls(policy, architecture, default)?.into_ranges(architecture.bit, default);
+        match filters.iter_mut().find(|(audit, _)| *audit == architecture.audit) {
+            Some((_, filter)) => filter.extend(ranges),
+            None => filters.push((architecture.audit, ranges)),
+        }
+    }
+    let has_x32 = ARCHITECTURES.iter().filter(listed).any(|a| a.bit == X32_BIT);
+    if cfg!(target_arch = "x86_64") && !has_x32 {
+        // It would be a second way around every rule, and hardly any kernel has it.
+        let unknown = Choice::always(libc::SECCOMP_RET_ERRNO | ENOSYS);
+        filters.iter_mut().take(1).for_each(|(_, filter)| filter.push((X32_BIT, unknown.clone())));
+    }
+    let program = program::assemble(&filters, libc::SECCOMP_RET_KILL_PROCESS);
     if program.len() > MAX_INSTRUCTIONS {
         return Err(invalid(&format!("it compiles to {} instructions", program.len())));
     }
     // Filters that allow everything are not worth running at each call.
     let idle = default == libc::SECCOMP_RET_ALLOW && policy.syscalls.is_empty();
-    let known = |name: &str| {
-        name == "SCMP_ARCH_X32"
-            || ARCHITECTURES.iter().any(|architecture| architecture.name == name)
-    };
-    let foreign = policy.architectures.iter().filter(|name| !known(name));
+    let foreign =
+        policy.architectures.iter().filter(|name| !architecture::NAMES.contains(&name.as_str()));
     Ok(Compiled {
         program: if idle { Vec::new() } else { program },
         flags: flags(policy)?,
         // Docker's profiles list every relative of the machine's architecture; only unknown names are worth a word.
-        warnings: foreign
-            .filter(|name| !name.starts_with("SCMP_ARCH_"))
-            .map(|name| Warning::SeccompArchitecture(name.clone()))
-            .collect(),
+        warnings: foreign.map(|name| Warning::SeccompArchitecture(name.clone())).collect(),
     })
+}
+
+/// The filter that a policy becomes, for who wants to look at it: classic BPF, which returns what `seccomp(2)` takes.
+///
+/// # Errors
+/// When the policy makes no sense.
+pub fn program(policy: &Seccomp) -> Result<Vec<Instruction>, Error> {
+    compile(policy).map(|compiled| compiled.program)
+}
+
+/// Whether an agent has to decide on some calls.
+pub(super) fn notifies(policy: &Seccomp) -> bool {
+    policy.default_action == Action::Notify
+        || policy.syscalls.iter().any(|rule| rule.action == Action::Notify)
 }
 
 fn invalid(reason: &str) -> Error {
     Error::Invalid { field: "linux.seccomp".to_owned(), reason: reason.to_owned() }
 }
 
+/// The flags of `seccomp(2)` by their names.
+pub(super) const FLAGS: [(&str, u32); 4] = [
+    // There is one thread, and so nothing to synchronise.
+    ("SECCOMP_FILTER_FLAG_TSYNC", 0),
+    ("SECCOMP_FILTER_FLAG_LOG", libc::SECCOMP_FILTER_FLAG_LOG as u32),
+    ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32),
+    ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", WAIT_KILLABLE_RECV),
+];
+
+/// The flags that are known, by name.
+pub(super) const FLAG_NAMES: [&str; 4] = [FLAGS[0].0, FLAGS[1].0, FLAGS[2].0, FLAGS[3].0];
+
+/// The architectures that this machine's processes can be filtered on.
+pub(super) const ARCHITECTURE_NAMES: [&str; ARCHITECTURES.len()] = {
+    let mut names = [""; ARCHITECTURES.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = ARCHITECTURES[at].name;
+        at += 1;
+    }
+    names
+};
+
+/// Since Linux 5.19.
+const WAIT_KILLABLE_RECV: u32 = 1 << 5;
+
 fn flags(policy: &Seccomp) -> Result<u32, Error> {
-    policy.flags.iter().try_fold(0, |flags, name| match name.as_str() {
-        // There is one thread, and so nothing to synchronise.
-        "SECCOMP_FILTER_FLAG_TSYNC" => Ok(flags),
-        "SECCOMP_FILTER_FLAG_LOG" => Ok(flags | libc::SECCOMP_FILTER_FLAG_LOG as u32),
-        "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => Ok(flags | libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32),
-        _ => Err(Error::Unsupported { field: format!("linux.seccomp.flags `{name}`") }),
-    })
+    let mut flags = 0;
+    for name in &policy.flags {
+        let Some((_, flag)) = FLAGS.iter().find(|(known, _)| known == name) else {
+            return Err(Error::Unsupported { field: format!("linux.seccomp.flags `{name}`") });
+        };
+        flags |= flag;
+    }
+    // It is about what an agent receives, and no kernel takes it without one.
+    match notifies(policy) {
+        true => Ok(flags | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32),
+        false => Ok(flags & !WAIT_KILLABLE_RECV),
+    }
 }
 
 /// What a filter returns for an action (`SECCOMP_RET_*`).
 fn returned(action: Action, errno: Option<u32>) -> Result<u32, Error> {
-    let errno = errno.unwrap_or(EPERM);
-    if errno > 4095 {
-        return Err(invalid("an error number is above 4095"));
-    }
-    match action {
-        Action::Allow => Ok(libc::SECCOMP_RET_ALLOW),
-        Action::Errno => Ok(libc::SECCOMP_RET_ERRNO | errno),
-        Action::KillProcess => Ok(libc::SECCOMP_RET_KILL_PROCESS),
-        Action::KillThread => Ok(libc::SECCOMP_RET_KILL_THREAD),
-        Action::Log => Ok(libc::SECCOMP_RET_LOG),
-        Action::Trace => Ok(libc::SECCOMP_RET_TRACE | errno),
-        Action::Trap => Ok(libc::SECCOMP_RET_TRAP),
-        Action::Notify => {
-            Err(Error::Unsupported { field: "linux.seccomp action `SCMP_ACT_NOTIFY`".to_owned() })
+    const MAX_ERRNO: u32 = 4095;
+    let most = match action {
+        Action::Errno => MAX_ERRNO,
+        Action::Trace => u16::MAX.into(),
+        _ if errno.is_some() => {
+            return Err(invalid(&format!("{action:?} is an action that returns no error number")));
         }
+        _ => 0,
+    };
+    let errno = errno.unwrap_or(EPERM);
+    if most > 0 && errno > most {
+        return Err(invalid(&format!("an error number is above {most}")));
+    }
+    Ok(match action {
+        Action::Allow => libc::SECCOMP_RET_ALLOW,
+        Action::Errno => libc::SECCOMP_RET_ERRNO | errno,
+        Action::KillProcess => libc::SECCOMP_RET_KILL_PROCESS,
+        Action::KillThread => libc::SECCOMP_RET_KILL_THREAD,
+        Action::Log => libc::SECCOMP_RET_LOG,
+        Action::Notify => libc::SECCOMP_RET_USER_NOTIF,
+        Action::Trace => libc::SECCOMP_RET_TRACE | errno,
+        Action::Trap => libc::SECCOMP_RET_TRAP,
+    })
+}
+
+/// What happens to the calls of one architecture.
+struct Calls {
+    /// By number.
+    usual: Vec<Choice>,
+    /// With greater numbers, sorted.
+    private: BTreeMap<u32, Choice>,
+}
+
+impl Calls {
+    fn get(&mut self, number: u32) -> &mut Choice {
+        let usual = usize::try_from(number).ok().filter(|number| *number < self.usual.len());
+        match usual {
+            Some(number) => &mut self.usual[number],
+            None => self.private.entry(number).or_default(),
+        }
+    }
+
+    /// The calls as ranges of numbers, from each to the next.
+    fn into_ranges(self, bit: u32, default: u32) -> Vec<Range> {
+        let mut ranges: Vec<Range> = (bit..).zip(self.usual).collect();
+        ranges.push((bit + NUMBERS as u32, Choice::always(default)));
+        for (number, choice) in self.private {
+            ranges.push((bit + number, choice));
+            ranges.push((bit + number + 1, Choice::always(default)));
+        }
+        // Of two that begin at one number, the one behind is the call.
+        let mut sorted: Vec<Range> = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            match sorted.last_mut() {
+                Some(last) if last.0 == range.0 => *last = range,
+                _ => sorted.push(range),
+            }
+        }
+        for (_, choice) in &mut sorted {
+            choice.settle(default);
+        }
+        sorted
     }
 }
 
-/// For each architecture, and in it for each number up to the last that a rule speaks of, what happens to the call.
-fn choices(
-    policy: &Seccomp,
-    architectures: &[&Architecture],
-    default: u32,
-) -> Result<Vec<Vec<Choice>>, Error> {
-    let mut all: Vec<Vec<Choice>> = vec![vec![Choice::default(); NUMBERS]; architectures.len()];
+fn calls(policy: &Seccomp, architecture: &Architecture, default: u32) -> Result<Calls, Error> {
+    let usual = vec![Choice::default(); NUMBERS];
+    let mut calls = Calls { usual, private: BTreeMap::new() };
     for rule in &policy.syscalls {
         let action = returned(rule.action, rule.errno_ret)?;
         for row in rule.names.iter().filter_map(|name| row(name)) {
-            for (architecture, choices) in architectures.iter().zip(&mut all) {
-                let number = number(row, **architecture);
-                let Some(choice) = number.and_then(|n| choices.get_mut(n)) else { continue };
-                if rule.args.is_empty() {
-                    choice.otherwise.get_or_insert(action);
-                } else {
-                    add_tests(rule, int_arguments(row.0), action, choice)?;
-                }
+            let ints = if architecture.narrow { u8::MAX } else { int_arguments(row.0) };
+            // Also what is left out is looked at, for its mistakes.
+            let tests = tests(rule, ints)?;
+            if action == default {
+                continue;
+            }
+            if let Some(number) = architecture.number(row) {
+                calls.get(number).add(&tests, action);
+            }
+            if let Some((through, selector)) = architecture.multiplexed(row.0)
+                && let Some(tests) = multiplexed(&tests, rule.action, selector)
+            {
+                calls.get(through).add(&tests, action);
             }
         }
     }
-    for choice in all.iter_mut().flatten() {
-        let otherwise = *choice.otherwise.get_or_insert(default);
-        // Tests that change nothing, at the end, need not be made.
-        while choice.tests.last().is_some_and(|(_, action)| *action == otherwise) {
-            choice.tests.pop();
-        }
-    }
-    Ok(all)
+    Ok(calls)
 }
 
-fn add_tests(rule: &SyscallRule, ints: u8, action: u32, choice: &mut Choice) -> Result<(), Error> {
+/// The conditions under which a call is one of those that go through another. What else it is passed lies in memory, out of
+/// a filter's sight: so nothing is granted there under a condition, and what is refused under one is refused.
+fn multiplexed(tests: &[Vec<Test>], action: Action, selector: u64) -> Option<Vec<Vec<Test>>> {
+    let grants = matches!(action, Action::Allow | Action::Log | Action::Notify | Action::Trace);
+    if grants && !tests.is_empty() {
+        return None;
+    }
+    let operator = Operator::Equal;
+    let this = Test { argument: 0, mask: u32::MAX.into(), value: selector, operator };
+    Some(vec![vec![this]])
+}
+
+/// The lists of tests, of which one must hold; none if there are no conditions.
+fn tests(rule: &SyscallRule, ints: u8) -> Result<Vec<Vec<Test>>, Error> {
     let test = |condition: &Condition| test(condition, ints);
     let tests = rule.args.iter().map(test).collect::<Result<Vec<Test>, Error>>()?;
     let twice = rule.args.iter().enumerate().any(|(at, condition)| {
         rule.args[..at].iter().any(|earlier| earlier.index == condition.index)
     });
-    if twice {
-        choice.tests.extend(tests.into_iter().map(|test| (vec![test], action)));
-    } else {
-        choice.tests.push((tests, action));
-    }
-    Ok(())
+    Ok(match (tests.is_empty(), twice) {
+        (true, _) => Vec::new(),
+        (false, true) => tests.into_iter().map(|test| vec![test]).collect(),
+        (false, false) => vec![tests],
+    })
 }
 
 fn test(condition: &Condition, ints: u8) -> Result<Test, Error> {
@@ -206,18 +287,11 @@ fn test(condition: &Condition, ints: u8) -> Result<Test, Error> {
     };
     if ints & 1 << argument != 0 {
         mask &= u64::from(u32::MAX);
-        value &= u64::from(u32::MAX);
+    }
+    if mask != u64::MAX {
+        value &= mask;
     }
     Ok(Test { argument, mask, value, operator: condition.op })
-}
-
-fn row(name: &str) -> Option<&'static Row> {
-    let found = SYSCALLS.binary_search_by(|row| row.0.cmp(name)).ok()?;
-    SYSCALLS.get(found)
-}
-
-fn number(row: &Row, architecture: Architecture) -> Option<usize> {
-    usize::try_from([row.1, row.2, row.3].get(architecture.column).copied()?).ok()
 }
 
 fn int_arguments(name: &str) -> u8 {
@@ -229,30 +303,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tables_are_sorted() {
-        assert!(SYSCALLS.is_sorted_by(|a, b| a.0 < b.0));
+    fn the_table_of_ints_is_sorted() {
         assert!(INT_ARGUMENTS.is_sorted_by(|a, b| a.0 < b.0));
-        assert!(INT_ARGUMENTS.iter().all(|row| self::row(row.0).is_some()));
+        assert!(INT_ARGUMENTS.iter().all(|int| row(int.0).is_some()));
+    }
+
+    fn compiled(text: &str) -> Result<Compiled, Error> {
+        compile(&serde_json::from_str(text).unwrap())
     }
 
     #[test]
-    #[cfg(target_arch = "x86_64")]
-    fn numbers_are_the_kernels() {
-        let [x86_64, i386] = ARCHITECTURES;
-        for (name, expected) in [
-            ("read", libc::SYS_read),
-            ("clone3", libc::SYS_clone3),
-            ("fchmodat2", libc::SYS_fchmodat2),
-            ("mount_setattr", libc::SYS_mount_setattr),
+    fn what_makes_no_sense_is_refused() {
+        for bad in [
+            r#"{"defaultAction":"SCMP_ACT_ALLOW","defaultErrnoRet":1}"#,
+            r#"{"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":4096}"#,
+            r#"{"defaultAction":"SCMP_ACT_TRACE","defaultErrnoRet":65536}"#,
+            r#"{"defaultAction":"SCMP_ACT_ERRNO","flags":["SECCOMP_FILTER_FLAG_TELEPORT"]}"#,
+            r#"{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["read"],"action":"SCMP_ACT_KILL","errnoRet":1}]}"#,
+            r#"{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["read"],"action":"SCMP_ACT_ALLOW",
+                "args":[{"index":6,"value":0,"op":"SCMP_CMP_EQ"}]}]}"#,
         ] {
-            let found = row(name).and_then(|row| number(row, x86_64));
-            assert_eq!(found, usize::try_from(expected).ok(), "{name}");
+            assert!(compiled(bad).is_err(), "{bad}");
         }
-        let socketcall = row("socketcall").unwrap();
-        assert_eq!([number(socketcall, x86_64), number(socketcall, i386)], [None, Some(102)]);
-        assert!(row("no_such_call").is_none());
-        assert!(
-            SYSCALLS.iter().all(|row| [row.1, row.2, row.3].iter().all(|n| *n < NUMBERS as i16))
-        );
+    }
+
+    #[test]
+    fn flags_are_the_kernels() {
+        let flags = |action: &str| {
+            let all = FLAGS.map(|(name, _)| format!("{name:?}")).join(",");
+            let text = format!(r#"{{"defaultAction":"SCMP_ACT_{action}","flags":[{all}]}}"#);
+            compiled(&text).unwrap().flags
+        };
+        assert_eq!(flags("ERRNO"), 2 | 4);
+        assert_eq!(flags("NOTIFY"), 2 | 4 | 8 | 32);
     }
 }

@@ -71,7 +71,7 @@ pub fn default_seccomp(capabilities: &CapabilitySet) -> Seccomp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::seccomp::row;
+    use crate::runtime::seccomp::architecture::row;
 
     #[test]
     fn the_default_is_read_and_has_no_unknown_names() {

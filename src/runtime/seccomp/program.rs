@@ -17,11 +17,39 @@ pub(super) struct Test {
     pub operator: Operator,
 }
 
-/// What happens to one call: the action of the first list of tests that all hold, else the last one.
+/// What happens to one call: the last action if there is one, else that of the first list of tests that all hold. Once it
+/// is settled there always is one, for when no list holds.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Choice {
     pub tests: Vec<(Vec<Test>, u32)>,
     pub otherwise: Option<u32>,
+}
+
+/// A call's number, and what happens to it and to all further ones up to the next of these.
+pub(super) type Range = (u32, Choice);
+
+impl Choice {
+    /// The same for every argument.
+    pub(super) fn always(action: u32) -> Self {
+        Self { tests: Vec::new(), otherwise: Some(action) }
+    }
+
+    /// Adds a rule; one without tests always holds, and is the only one from then on.
+    pub(super) fn add(&mut self, tests: &[Vec<Test>], action: u32) {
+        if self.otherwise.is_some() {
+            return;
+        }
+        if tests.is_empty() {
+            *self = Self::always(action);
+        } else {
+            self.tests.extend(tests.iter().map(|tests| (tests.clone(), action)));
+        }
+    }
+
+    /// Nothing more is added: where no tests hold, the default does.
+    pub(super) fn settle(&mut self, default: u32) {
+        self.otherwise.get_or_insert(default);
+    }
 }
 
 /// `offsetof(struct seccomp_data, …)`.
@@ -48,22 +76,12 @@ fn plain(code: u16, k: u32) -> Instruction {
     Instruction { code, jt: 0, jf: 0, k }
 }
 
-/// Puts the filters of several architectures behind one another. `x32` is the bit of numbers that get `unknown`; other
-/// architectures get `bad`.
-pub(super) fn assemble(
-    filters: &[(u32, Vec<Instruction>)],
-    x32: Option<u32>,
-    unknown: u32,
-    bad: u32,
-) -> Vec<Instruction> {
+/// Puts the filters of several architectures, by their `AUDIT_ARCH_*`, behind one another; other ones get `bad`.
+pub(super) fn assemble(filters: &[(u32, Vec<Range>)], bad: u32) -> Vec<Instruction> {
     let mut program = vec![plain(LOAD, ARCHITECTURE)];
-    for (index, (architecture, filter)) in filters.iter().enumerate() {
+    for (architecture, ranges) in filters {
         let mut block = vec![plain(LOAD, NUMBER)];
-        if let Some(bit) = x32.filter(|_| index == 0) {
-            block.push(Instruction { code: GREATER_EQUAL, jt: 0, jf: 1, k: bit });
-            block.push(plain(RETURN, unknown));
-        }
-        block.extend_from_slice(filter);
+        block.extend(dispatch(ranges));
         program.push(Instruction { code: EQUAL, jt: 1, jf: 0, k: *architecture });
         program.push(plain(JUMP, distance(&block)));
         program.extend(block);
@@ -73,18 +91,17 @@ pub(super) fn assemble(
 }
 
 /// The filter of one architecture, with the number loaded already.
-pub(super) fn dispatch(choices: &[Choice], default: u32) -> Vec<Instruction> {
-    // Ranges of numbers with the same end, in order, each to the beginning of the next; the last has no end.
-    let beyond = Choice { tests: Vec::new(), otherwise: Some(default) };
-    let mut ranges: Vec<(u32, Vec<Instruction>)> = Vec::new();
+fn dispatch(ranges: &[Range]) -> Vec<Instruction> {
+    // Ranges with the same end are one.
+    let mut merged: Vec<(u32, Vec<Instruction>)> = Vec::new();
     let mut last: Option<&Choice> = None;
-    for (number, choice) in (0..).zip(choices.iter().chain([&beyond])) {
+    for (first, choice) in ranges {
         if last != Some(choice) {
-            ranges.push((number, body(choice, default)));
+            merged.push((*first, body(choice)));
             last = Some(choice);
         }
     }
-    search(&ranges)
+    search(&merged)
 }
 
 fn search(ranges: &[(u32, Vec<Instruction>)]) -> Vec<Instruction> {
@@ -113,7 +130,7 @@ fn distance(code: &[Instruction]) -> u32 {
     u32::try_from(code.len()).unwrap_or(u32::MAX)
 }
 
-fn body(choice: &Choice, default: u32) -> Vec<Instruction> {
+fn body(choice: &Choice) -> Vec<Instruction> {
     let mut code = Vec::new();
     for (tests, action) in &choice.tests {
         let mut rule = vec![plain(RETURN, *action)];
@@ -125,7 +142,7 @@ fn body(choice: &Choice, default: u32) -> Vec<Instruction> {
         }
         code.extend(rule);
     }
-    code.push(plain(RETURN, choice.otherwise.unwrap_or(default)));
+    code.push(plain(RETURN, choice.otherwise.unwrap_or(libc::SECCOMP_RET_KILL_PROCESS)));
     code
 }
 
@@ -293,7 +310,7 @@ mod tests {
                     let also =
                         Test { argument: 0, mask: u64::MAX, value: 7, operator: Operator::Equal };
                     let choice = Choice { tests: vec![(vec![test, also], 1)], otherwise: Some(2) };
-                    let program = body(&choice, 3);
+                    let program = body(&choice);
                     for argument in values {
                         for first in [7, 8] {
                             let arguments = [first, 0, 0, argument, 0, 0];
@@ -312,9 +329,9 @@ mod tests {
     fn every_number_finds_its_end() {
         // A pattern without order, long enough for jumps that do not fit into eight bits.
         let action = |number: u32| number.wrapping_mul(2_654_435_761) >> 30;
-        let choice = |number| Choice { tests: Vec::new(), otherwise: Some(action(number)) };
-        let choices: Vec<Choice> = (0..900).map(choice).collect();
-        let program = assemble(&[(9, dispatch(&choices, 0))], None, 5, 6);
+        let mut ranges: Vec<Range> = (0..900).map(|n| (n, Choice::always(action(n)))).collect();
+        ranges.push((900, Choice::always(0)));
+        let program = assemble(&[(9, ranges)], 6);
         for number in 0..1000 {
             let call = Call { architecture: 9, number, arguments: [0; 6] };
             let expected = if number < 900 { action(number) } else { 0 };
