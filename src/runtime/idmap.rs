@@ -26,6 +26,16 @@ impl IdMap {
         Ok(map)
     }
 
+    /// The users of a process, from its `uid_map`.
+    pub(super) fn of_users(text: &str) -> Self {
+        let mapping = |line: &str| {
+            let mut numbers = line.split_whitespace().map_while(|number| number.parse().ok());
+            let (container_id, host_id, size) = (numbers.next()?, numbers.next()?, numbers.next()?);
+            Some(IdMapping { container_id, host_id, size })
+        };
+        Self { uids: text.lines().filter_map(mapping).collect(), gids: Vec::new() }
+    }
+
     /// Whether every id is the same inside and outside.
     pub(super) fn is_identity(&self) -> bool {
         let same = |maps: &[IdMapping]| maps.iter().all(|map| map.container_id == map.host_id);
@@ -109,6 +119,8 @@ mod tests {
     fn ids_are_found_in_their_range() {
         let map = |container_id, host_id, size| IdMapping { container_id, host_id, size };
         let maps = vec![map(0, 100_000, 10), map(10, 5, 1)];
+        let users = IdMap::of_users("         0     100000         10\n 10 5 1\n");
+        assert_eq!(users.uids, maps);
         let ids = IdMap { uids: maps.clone(), gids: maps };
         assert_eq!(ids.host_uid(9), Some(100_009));
         assert_eq!(ids.host_gid(10), Some(5));

@@ -9,20 +9,36 @@
 
 mod cgroup;
 mod child;
+mod console;
+mod container;
 pub mod defaults;
 mod error;
+mod exec;
+mod groups;
 mod hooks;
 mod host;
 mod idmap;
+mod init;
 mod mount_options;
+mod options;
 mod plan;
 mod process;
 mod protocol;
 pub mod rootless;
 mod seal;
 pub mod seccomp;
+mod state;
+mod stats;
 
+pub use console::send_console;
+pub use container::{Container, State, delete_unfinished};
 pub use error::{Error, Step, Warning};
+pub use exec::{ExecOptions, exec};
+pub use groups::Groups;
 pub use host::{CgroupVersion, Host, probe};
-pub use process::{Bundle, ExitStatus, Options, Process, Root, Stdio, create, run};
-pub use seal::{is_sealed, seal};
+pub use init::{Init, start_time};
+pub use options::{Bundle, Options, Root, Stdio};
+pub use process::{ExitStatus, Process, create, run};
+pub use seal::{is_sealed, seal, seal_for};
+pub use state::{Entry, Record, States, Status};
+pub use stats::Stats;

@@ -142,7 +142,8 @@ fn subordinate(file: &str, uid: u32, name: Option<&str>) -> Option<(u32, u32)> {
     })
 }
 
-fn user_name(uid: u32) -> Option<String> {
+/// What `/etc/passwd` calls a user.
+pub fn user_name(uid: u32) -> Option<String> {
     let passwd = fs::read_to_string("/etc/passwd").ok()?;
     passwd.lines().find_map(|line| {
         let mut fields = line.split(':');

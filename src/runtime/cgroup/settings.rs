@@ -8,7 +8,7 @@ use crate::runtime::error::Error;
 
 /// One value for one file.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Setting {
+pub(in crate::runtime) struct Setting {
     pub controller: &'static str,
     pub file: String,
     pub value: String,
@@ -17,7 +17,11 @@ pub(super) struct Setting {
 }
 
 impl Setting {
-    pub(super) fn new(controller: &'static str, file: impl Into<String>, value: String) -> Self {
+    pub(in crate::runtime) fn new(
+        controller: &'static str,
+        file: impl Into<String>,
+        value: String,
+    ) -> Self {
         Self { controller, file: file.into(), value, optional: false }
     }
 }
@@ -32,7 +36,7 @@ fn invalid(field: &str, reason: &str) -> Error {
 }
 
 /// The settings for a version 2 group.
-pub(super) fn v2(resources: &Resources) -> Result<Vec<Setting>, Error> {
+pub(in crate::runtime) fn v2(resources: &Resources) -> Result<Vec<Setting>, Error> {
     let mut list = Vec::new();
     if let Some(memory) = &resources.memory {
         v2_memory(memory, &mut list)?;
@@ -165,7 +169,7 @@ fn v2_io(io: &BlockIo, list: &mut Vec<Setting>) {
 }
 
 /// The settings for version 1 groups.
-pub(super) fn v1(resources: &Resources) -> Result<Vec<Setting>, Error> {
+pub(in crate::runtime) fn v1(resources: &Resources) -> Result<Vec<Setting>, Error> {
     if let Some(file) = resources.unified.keys().next() {
         return Err(invalid(&format!("unified `{file}`"), "it needs cgroup version 2"));
     }

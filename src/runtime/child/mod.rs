@@ -4,6 +4,7 @@
 //! host's descriptors it resolves no name of the container but on the new root's descriptor.
 
 mod dev;
+mod exec;
 mod identity;
 mod mounts;
 mod place;
@@ -19,19 +20,22 @@ use std::os::unix::ffi::OsStrExt;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlink};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, stat};
 use nix::unistd::{
-    dup2_stderr, dup2_stdin, dup2_stdout, fchdir, getcwd, getpid, sethostname, setsid,
+    AccessFlags, access, dup2_stderr, dup2_stdin, dup2_stdout, fchdir, getcwd, getpid, sethostname,
+    setsid,
 };
 
 use super::error::{HookOutcome, Step};
 use super::hooks;
-use super::plan::Plan;
+use super::plan::{Plan, PlannedProcess};
 use super::protocol::{ChildEnd, Command, Failure};
 use crate::oci::runtime_spec::Hook;
 use crate::sys::process;
 use crate::sys::seccomp::Instruction;
 use crate::sys::{clone, net, tty};
+
+pub(super) use exec::run as run_exec;
 
 /// A step's end. What failed is known by its step and by the number of its object in the plan.
 type Done = Result<(), Failure>;
@@ -55,7 +59,7 @@ impl<T> At<T> for Result<T, Errno> {
 /// What the steps hand on to each other.
 struct Child<'a> {
     plan: &'a Plan,
-    parent: &'a ChildEnd,
+    parent: ChildEnd,
     /// A proc of the container's own, whatever is at its `/proc`.
     proc: Option<OwnedFd>,
     /// The container's devpts, for a terminal.
@@ -69,7 +73,7 @@ struct Child<'a> {
 }
 
 /// Walks through `plan`, and becomes the program or ends.
-pub(super) fn run(plan: &Plan, parent: &ChildEnd) -> ! {
+pub(super) fn run(plan: &Plan, parent: ChildEnd) -> ! {
     let mut child = Child {
         plan,
         parent,
@@ -81,7 +85,7 @@ pub(super) fn run(plan: &Plan, parent: &ChildEnd) -> ! {
     };
     let Err(failure) = child.walk();
     // If the parent is gone, nobody wants to know.
-    let _ = parent.failed(failure);
+    let _ = child.parent.failed(failure);
     clone::exit(1)
 }
 
@@ -105,11 +109,23 @@ impl Child<'_> {
         self.enter_working_directory(&root)?;
         self.set_streams()?;
         self.close_descriptors(root)?;
-        self.parent.ready().during(Step::Talk)?;
-        self.parent.expect(Command::Start).during(Step::Talk)?;
+        self.wait_for_start()?;
         self.run_hooks(&self.plan.start_container, self.plan.create_container.len())?;
-        identity::assume(self.plan, &self.filter)?;
-        execute(self.plan)
+        identity::assume(&self.plan.process, self.plan.die_with_parent, &self.filter)?;
+        execute(&self.plan.process)
+    }
+
+    /// Stands ready until who made it says START; or, if it was left with a socket, until somebody does so there, who is
+    /// told from then on what goes wrong.
+    fn wait_for_start(&mut self) -> Done {
+        let Some(listener) = &self.plan.start else {
+            self.parent.ready().during(Step::Talk)?;
+            return self.parent.expect(Command::Start).during(Step::Talk);
+        };
+        look_for_program(&self.plan.process)?;
+        self.parent.ready().during(Step::Talk)?;
+        self.parent = ChildEnd::accept_start(listener).during(Step::Talk)?;
+        Ok(())
     }
 
     /// A session of one's own: a program that shares the caller's terminal cannot push keys into it (TIOCSTI), as that
@@ -117,18 +133,14 @@ impl Child<'_> {
     fn leave_the_caller(&mut self) -> Done {
         setsid().during(Step::Session)?;
         process::reset_signals().during(Step::Signals)?;
-        match process::join_session_keyring() {
-            // Kernels without keys have none to hide.
-            Err(Errno::ENOSYS) => Ok(()),
-            joined => joined.during(Step::Keyring),
-        }
+        if self.plan.no_new_keyring { Ok(()) } else { leave_the_keyring() }
     }
 
     /// Becomes root of the new user namespace, once the parent has mapped the ids.
     fn become_root(&mut self) -> Done {
         self.parent.expect(Command::Mapped).during(Step::Talk)?;
         if self.plan.ids.is_some() {
-            identity::set_groups(self.plan, &[])?;
+            identity::set_groups(&self.plan.process, &[])?;
             process::setresgid(0).during(Step::UserId)?;
             process::setresuid(0).during(Step::UserId)?;
         }
@@ -275,9 +287,7 @@ impl Child<'_> {
             place::find_or_make(root.as_fd(), cwd, place::Kind::Directory, false)
                 .during(Step::Directory)?
         };
-        fchdir(&directory).during(Step::ChangeDirectory)?;
-        let inside = getcwd().is_ok_and(|path| path.as_os_str().as_bytes().starts_with(b"/"));
-        if inside { Ok(()) } else { Err(Errno::EXDEV).during(Step::UnsafeDirectory) }
+        enter(&directory)
     }
 
     /// Closes everything but the standard streams and the way to the parent, so that nothing of the host is left for
@@ -285,12 +295,41 @@ impl Child<'_> {
     fn close_descriptors(&mut self, root: OwnedFd) -> Done {
         // What has an owner here is closed by it. The plan's owner is never to be dropped: this process does not return.
         drop((root, self.proc.take(), self.devpts.take()));
-        let parent = self.parent.as_fd().as_raw_fd().unsigned_abs();
-        if parent > 3 {
-            process::close_range(3, parent - 1).during(Step::CloseDescriptors)?;
-        }
-        process::close_range(parent + 1, u32::MAX).during(Step::CloseDescriptors)
+        let kept = [Some(self.parent.as_fd()), self.plan.start.as_ref().map(AsFd::as_fd)];
+        close_all_but(self.plan.preserve_fds, &kept)
     }
+}
+
+/// Closes every descriptor but the standard streams, the `preserved` ones behind them, and those that are `kept`, which the
+/// kernel closes when the program begins.
+fn close_all_but(preserved: u32, kept: &[Option<BorrowedFd<'_>>]) -> Done {
+    let kept = kept.iter().flatten().map(|fd| fd.as_raw_fd().unsigned_abs());
+    let mut kept: Vec<u32> = kept.collect();
+    kept.sort_unstable();
+    let mut first = 3_u32.saturating_add(preserved);
+    for fd in kept {
+        if fd > first {
+            process::close_range(first, fd - 1).during(Step::CloseDescriptors)?;
+        }
+        first = first.max(fd.saturating_add(1));
+    }
+    process::close_range(first, u32::MAX).during(Step::CloseDescriptors)
+}
+
+/// No key of the caller's session comes along.
+fn leave_the_keyring() -> Done {
+    match process::join_session_keyring() {
+        // Kernels without keys have none to hide.
+        Err(Errno::ENOSYS) => Ok(()),
+        joined => joined.during(Step::Keyring),
+    }
+}
+
+/// Makes a directory the working directory, if it is inside of the root.
+fn enter(directory: &OwnedFd) -> Done {
+    fchdir(directory).during(Step::ChangeDirectory)?;
+    let inside = getcwd().is_ok_and(|path| path.as_os_str().as_bytes().starts_with(b"/"));
+    if inside { Ok(()) } else { Err(Errno::EXDEV).during(Step::UnsafeDirectory) }
 }
 
 fn set_streams([input, output, error]: [BorrowedFd<'_>; 3]) -> Result<(), Errno> {
@@ -299,9 +338,25 @@ fn set_streams([input, output, error]: [BorrowedFd<'_>; 3]) -> Result<(), Errno>
     dup2_stderr(error)
 }
 
+/// Says now that there is no such program, as those expect who make a container and start it later.
+fn look_for_program(process: &PlannedProcess) -> Done {
+    let mut found = Errno::ENOENT;
+    for path in &process.candidates {
+        let executable = access(path.as_c_str(), AccessFlags::X_OK).and_then(|()| {
+            let mode = stat(path.as_c_str())?.st_mode;
+            if mode & libc::S_IFMT == libc::S_IFREG { Ok(()) } else { Err(Errno::EACCES) }
+        });
+        match executable {
+            Ok(()) => return Ok(()),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+            Err(errno) => found = errno,
+        }
+    }
+    Err(found).during(Step::Execute)
+}
+
 /// Executes the first of the candidates that there is, as `execvp(3)` chooses.
-fn execute(plan: &Plan) -> Result<Infallible, Failure> {
-    let process = &plan.process;
+fn execute(process: &PlannedProcess) -> Result<Infallible, Failure> {
     let mut found = Errno::ENOENT;
     for path in &process.candidates {
         match process::execve(path, &process.arguments, &process.environment) {

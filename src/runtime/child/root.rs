@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
-use nix::unistd::{fchdir, pivot_root};
+use nix::unistd::{chroot, fchdir, pivot_root};
 
 use super::{At, Done, Failure, place};
 use crate::runtime::error::Step;
@@ -65,9 +65,18 @@ pub(super) fn pivot(plan: &Plan, root: BorrowedFd<'_>) -> Done {
         change.apply(root).during(Step::ReadonlyRoot)?;
     }
     fchdir(root).during(Step::PivotRoot)?;
+    if plan.no_pivot {
+        // The new root lies over the old one already: names begin at it from here on.
+        chroot(c".").during(Step::PivotRoot)?;
+        return propagate(plan, root);
+    }
     // The old root ends up on top of the new one, and `.` in `umount2` finds it there: pivot_root(2), "NOTES".
     pivot_root(c".", c".").during(Step::PivotRoot)?;
     umount2(c".", MntFlags::MNT_DETACH).during(Step::UmountOldRoot)?;
+    propagate(plan, root)
+}
+
+fn propagate(plan: &Plan, root: BorrowedFd<'_>) -> Done {
     if let Some(propagation) = plan.root_propagation {
         let change = Change { propagation, recursive: true, ..Change::default() };
         change.apply(root).during(Step::Propagation)?;

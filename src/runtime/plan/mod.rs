@@ -3,6 +3,7 @@
 //! The child only walks through a [`Plan`]; it parses nothing, and what it allocates is little.
 
 mod devices;
+mod exec;
 mod mounts;
 mod process;
 mod root;
@@ -24,6 +25,7 @@ use crate::sys::clone::{self, Namespaces};
 use crate::sys::mount::{self, Propagation};
 
 pub(super) use devices::{DeviceBind, LINKS};
+pub(super) use exec::ExecPlan;
 pub(super) use mounts::{PlannedMount, Source, configure};
 pub(super) use process::PlannedProcess;
 pub(super) use root::{PlannedRoot, RootSource};
@@ -81,6 +83,11 @@ pub(super) struct Plan {
     /// What hooks in the child get on their standard input, with `{pid}` for its number.
     pub hook_state: String,
     pub die_with_parent: bool,
+    /// Where somebody says when to start, if not who made the container.
+    pub start: Option<OwnedFd>,
+    pub preserve_fds: u32,
+    pub no_new_keyring: bool,
+    pub no_pivot: bool,
     pub warnings: Vec<Warning>,
 }
 
@@ -142,6 +149,10 @@ impl Plan {
             start_container: hooks.start_container,
             hook_state: super::hooks::state(bundle, spec, "creating", "{pid}"),
             die_with_parent: options.die_with_parent,
+            start: options.start.take(),
+            preserve_fds: options.preserve_fds,
+            no_new_keyring: options.no_new_keyring,
+            no_pivot: options.no_pivot,
             own_dev: devices.own_dev,
             device_binds: devices.binds,
             ids,

@@ -1,0 +1,83 @@
+//! Where messages go: to standard error, and to the file that an engine reads them from.
+
+use std::error::Error;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use nix::errno::Errno;
+use serde_json::json;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::OciError;
+use crate::cli::output;
+
+/// How messages are written.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
+pub(super) enum Format {
+    /// One object a line, with `level`, `msg` and `time`.
+    Json,
+    /// Lines for people.
+    #[default]
+    Text,
+}
+
+/// An error and its causes, as `a: b: c`, with the kernel's own names and words, which engines look for.
+pub(super) fn describe(error: &(dyn Error + 'static)) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        let next = match source.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+            Some(errno) => Errno::from_raw(errno).to_string(),
+            None => source.to_string(),
+        };
+        message = format!("{message}: {next}");
+        cause = source.source();
+    }
+    message
+}
+
+/// Where messages go.
+#[derive(Debug)]
+pub(super) struct Log {
+    file: Option<File>,
+    format: Format,
+}
+
+impl Log {
+    /// Opens the file, if there is one, to add to it.
+    pub(super) fn new(path: Option<&Path>, format: Format) -> Result<Self, OciError> {
+        let open = |path: &Path| {
+            let opened = File::options().append(true).create(true).open(path);
+            opened.map_err(OciError::file("open", path))
+        };
+        Ok(Self { file: path.map(open).transpose()?, format })
+    }
+
+    pub(super) fn error(&self, error: &OciError) {
+        let message = describe(error);
+        self.say("error", &message, &format!("mydocker: {message}\n"));
+    }
+
+    pub(super) fn warning(&self, message: &str) {
+        self.say("warning", message, &format!("mydocker: warning: {message}\n"));
+    }
+
+    fn say(&self, level: &str, message: &str, line: &str) {
+        let time = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
+        let text = match self.format {
+            Format::Json => format!("{}\n", json!({"level": level, "msg": message, "time": time})),
+            Format::Text => line.to_owned(),
+        };
+        match &self.file {
+            Some(file) => {
+                let mut file: &File = file;
+                // If the disk is full, there is still standard error.
+                let _ = file.write_all(text.as_bytes());
+                output::message(line);
+            }
+            None => output::message(&text),
+        }
+    }
+}
