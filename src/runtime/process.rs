@@ -112,7 +112,7 @@ fn clone_and_set_up(
     }
     let linux = spec.linux.as_ref();
     let mut cgroup = Cgroup::plan(bundle, linux, &options, plan.ids.is_some())?;
-    plan.cgroup = cgroup.view();
+    (plan.cgroup, plan.cgroup_path) = (cgroup.view(), cgroup.path().to_owned());
     let cloned = cgroup.make_v2().and_then(|()| clone_child(&plan, &cgroup));
     let (pid, pidfd, socket) = match cloned {
         Ok(cloned) => cloned,
@@ -351,9 +351,12 @@ impl Process {
 
     fn create_runtime_hooks(&mut self, spec: &Spec) -> Result<(), Error> {
         let state = self.states[0].replacen("\"running\"", "\"creating\"", 1);
-        match self.receive()? {
-            Report::Hooks => {}
-            report => return Err(self.unexpected(report)),
+        loop {
+            match self.receive()? {
+                Report::Console(master) => self.console = Some(master),
+                Report::Hooks => break,
+                report => return Err(self.unexpected(report)),
+            }
         }
         let hooks = spec.hooks.iter();
         for (stage, list) in hooks.flat_map(|hooks| {

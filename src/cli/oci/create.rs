@@ -147,7 +147,7 @@ pub(super) fn run(global: &Global, log: &Log, states: &States, args: &RunArgs) -
             Err(runtime::Error::NoContainer { .. }) => {}
             container => {
                 for error in container?.delete(true)? {
-                    log.warning(&super::log::describe(&error));
+                    log.warning(&crate::cli::failure::chain(&error));
                 }
             }
         }

@@ -1,17 +1,15 @@
 //! Where messages go: to standard error, and to the file that an engine reads them from.
 
-use std::error::Error;
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 
-use nix::errno::Errno;
 use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::OciError;
-use crate::cli::output;
+use crate::cli::{failure, output};
 
 /// How messages are written.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
@@ -21,21 +19,6 @@ pub(super) enum Format {
     /// Lines for people.
     #[default]
     Text,
-}
-
-/// An error and its causes, as `a: b: c`, with the kernel's own names and words, which engines look for.
-pub(super) fn describe(error: &(dyn Error + 'static)) -> String {
-    let mut message = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        let next = match source.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
-            Some(errno) => Errno::from_raw(errno).to_string(),
-            None => source.to_string(),
-        };
-        message = format!("{message}: {next}");
-        cause = source.source();
-    }
-    message
 }
 
 /// Where messages go.
@@ -56,7 +39,7 @@ impl Log {
     }
 
     pub(super) fn error(&self, error: &OciError) {
-        let message = describe(error);
+        let message = failure::chain(error);
         self.say("error", &message, &format!("mydocker: {message}\n"));
     }
 

@@ -190,7 +190,7 @@ pub(super) fn main(args: Vec<OsString>) -> ExitCode {
     let log = match Log::new(cli.global.log.as_deref(), cli.global.log_format) {
         Ok(log) => log,
         Err(error) => {
-            super::output::message(&format!("mydocker: {}\n", log::describe(&error)));
+            super::output::message(&format!("mydocker: {}\n", super::failure::chain(&error)));
             return ExitCode::FAILURE;
         }
     };
@@ -248,7 +248,7 @@ fn delete(log: &Log, states: &States, args: &DeleteArgs) -> Result<(), OciError>
         Err(runtime::Error::NoContainer { .. }) if args.force => Ok(()),
         removed => {
             for error in removed? {
-                log.warning(&log::describe(&error));
+                log.warning(&super::failure::chain(&error));
             }
             Ok(())
         }

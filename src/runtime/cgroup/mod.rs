@@ -18,6 +18,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
+use super::defaults;
 use super::error::Error;
 use super::host::{CgroupVersion, cgroup_version};
 use super::process::{Bundle, Options};
@@ -84,11 +85,16 @@ impl Cgroup {
         // To a caller who is root in a user namespace only, the same goes, and the kernel lets it set none.
         let unused = user_namespace && !handed || !rootless::has_all_ids();
         let devices = if unused { &[][..] } else { &resources.devices };
+        let mut devices = devices.to_vec();
+        if !devices.is_empty() {
+            // What the specification says that every container has can be used, whatever an engine forgot to allow.
+            devices.extend(defaults::allowed_devices());
+        }
         let cgroup = Self {
             version,
             path: path(bundle, linux, options)?,
             settings,
-            devices: devices.to_vec(),
+            devices,
             directory: None,
             made: Vec::new(),
             every_controller: options.every_controller,
@@ -109,6 +115,11 @@ impl Cgroup {
             }
             CgroupVersion::None => View::None,
         }
+    }
+
+    /// Where in each hierarchy the groups are.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Whether there is no group although the machine has groups.

@@ -1,16 +1,18 @@
 //! What is mounted on the root, and what of it is hidden.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::{self, Mode};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs};
 
 use super::place::{self, Kind};
 use super::{At, Child, Done, Failure, root};
-use crate::runtime::cgroup::View;
+use crate::runtime::cgroup::{MOUNT_POINT, View};
 use crate::runtime::error::Step;
 use crate::runtime::plan::{PlannedMount, Source, configure};
 use crate::sys::mount::{self, Attributes, Change, FsContext};
@@ -67,7 +69,11 @@ impl Child<'_> {
         let controllers = match &self.plan.cgroup {
             View::None => return Ok(()),
             View::V2 => {
-                let mounted = FsContext::open(c"cgroup2").and_then(|fs| fs.mount(attributes));
+                let mounted = if self.plan.cgroup_namespace {
+                    FsContext::open(c"cgroup2").and_then(|fs| fs.mount(attributes))
+                } else {
+                    self.own_group(c"", attributes)
+                };
                 let mounted = mounted.at(Step::Mount, index)?;
                 return attach(root, index, planned, mounted.as_fd(), Kind::Directory);
             }
@@ -80,16 +86,32 @@ impl Child<'_> {
         let directory = directory.at(Step::Mount, index)?;
         attach(root, index, planned, directory.as_fd(), Kind::Directory)?;
         for controller in controllers {
-            let mounted = FsContext::open(c"cgroup").and_then(|fs| {
-                fs.set_flag(controller)?;
-                fs.mount(attributes)
-            });
+            let mounted = if self.plan.cgroup_namespace {
+                FsContext::open(c"cgroup").and_then(|fs| {
+                    fs.set_flag(controller)?;
+                    fs.mount(attributes)
+                })
+            } else {
+                self.own_group(controller, attributes)
+            };
             let target = place::find_or_make(directory.as_fd(), controller, Kind::Directory, true);
             let moved = mounted.and_then(|fs| mount::move_mount(fs.as_fd(), target?.as_fd()));
             moved.at(Step::Mount, index)?;
         }
         let change = Change { set: attributes & mount::RDONLY, ..Change::default() };
         change.apply(directory.as_fd()).at(Step::Mount, index)
+    }
+
+    /// The container's own group of a hierarchy, of which without a cgroup namespace it would see the rest as well.
+    fn own_group(&self, hierarchy: &CStr, attributes: Attributes) -> Result<OwnedFd, Errno> {
+        let mut path = Path::new(MOUNT_POINT).join(OsStr::from_bytes(hierarchy.to_bytes()));
+        path.push(&self.plan.cgroup_path);
+        let path = CString::new(path.into_os_string().into_vec()).map_err(|_| Errno::EINVAL)?;
+        // A name of the host's, which is still this process's root.
+        let group = mount::open_tree_clone(AT_FDCWD, &path, false)?;
+        let change = Change { set: attributes, propagation: mount::PRIVATE, ..Change::default() };
+        change.apply(group.as_fd())?;
+        Ok(group)
     }
 
     /// Hides paths behind empty files and directories of our own making, which nobody can exchange: the container's

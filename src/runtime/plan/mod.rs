@@ -11,7 +11,7 @@ mod root;
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
@@ -54,6 +54,8 @@ pub(super) struct Plan {
     pub cgroup_namespace: bool,
     /// What the container is shown of its control groups.
     pub cgroup: View,
+    /// Where in each hierarchy they are.
+    pub cgroup_path: PathBuf,
     pub ids: Option<IdMap>,
     pub joins: Vec<Join>,
     pub hostname: Option<String>,
@@ -113,6 +115,7 @@ impl Plan {
         };
         Ok(Self {
             cgroup: View::None,
+            cgroup_path: PathBuf::new(),
             cgroup_namespace: namespaces & clone::NEWCGROUP != 0,
             namespaces: namespaces & !clone::NEWCGROUP,
             host_propagation: match propagation {
