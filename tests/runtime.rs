@@ -6,6 +6,10 @@
 
 #[path = "runtime/bundle.rs"]
 mod bundle;
+#[path = "runtime/commands.rs"]
+mod commands;
+#[path = "runtime/exec.rs"]
+mod exec;
 #[path = "runtime/hostile.rs"]
 mod hostile;
 #[path = "runtime/inside.rs"]
