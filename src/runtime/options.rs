@@ -64,6 +64,8 @@ pub struct Options {
     /// Whether the root is moved over the old one and entered by `chroot(2)`, for hosts that run from an initial ramdisk,
     /// which `pivot_root(2)` cannot leave.
     pub no_pivot: bool,
+    /// Whether the mount table shows the mounts in the spec's order, whoever has made them, which costs a little.
+    pub mounts_in_order: bool,
     /// Whether the container gets a group in every version 1 hierarchy, as who watches, pauses or changes it later needs;
     /// else only in those that a limit needs.
     pub every_controller: bool,

@@ -359,10 +359,11 @@ impl Process {
             }
         }
         let hooks = spec.hooks.iter();
-        for (stage, list) in hooks.flat_map(|hooks| {
-            [("prestart", &hooks.prestart), ("createRuntime", &hooks.create_runtime)]
-        }) {
-            hooks::run(stage, list, &state)?;
+        // The older kind is from before there was `creating`, and is told what it was told then.
+        let created = state.replacen("\"creating\"", "\"created\"", 1);
+        for hooks in hooks {
+            hooks::run("prestart", &hooks.prestart, &created)?;
+            hooks::run("createRuntime", &hooks.create_runtime, &state)?;
         }
         self.send(Command::Continue)
     }

@@ -107,7 +107,7 @@ fn hooks_run_in_their_places() {
     let log = fs::read_to_string(&log).unwrap();
     let host = fs::read_link("/proc/self/ns/mnt").unwrap();
     let expected = [
-        ("prestart", true, "creating"),
+        ("prestart", true, "created"),
         ("createRuntime", true, "creating"),
         ("createContainer", false, "creating"),
         ("poststart", true, "running"),

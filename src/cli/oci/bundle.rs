@@ -30,8 +30,19 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, OciError> {
 /// The bundle's directory as an absolute path, and its spec.
 pub(super) fn open(directory: &Path) -> Result<(PathBuf, Spec), OciError> {
     let directory = std::path::absolute(directory).map_err(OciError::file("find", directory))?;
-    let spec = read(&directory.join("config.json"))?;
+    let spec: Spec = read(&directory.join("config.json"))?;
+    if !is_version_1(&spec.oci_version) {
+        let field = format!("ociVersion `{}`", spec.oci_version);
+        return Err(runtime::Error::Unsupported { field }.into());
+    }
     Ok((directory, spec))
+}
+
+/// Whether it is a version of the specification that only adds to the first one: `1.2.0`, `1.0.2-dev`.
+fn is_version_1(version: &str) -> bool {
+    let numbers = version.split(['-', '+']).next().unwrap_or_default();
+    let numbers: Vec<Option<u32>> = numbers.split('.').map(|number| number.parse().ok()).collect();
+    matches!(numbers[..], [Some(1), Some(_), Some(_)])
 }
 
 /// How many descriptors the program inherits: those of `--preserve-fds`, behind those of socket activation
@@ -93,4 +104,19 @@ fn write_pid(path: &Path, pid: i32) -> io::Result<()> {
     let new = path.with_file_name(name);
     fs::write(&new, pid.to_string())?;
     fs::rename(&new, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_the_specification() {
+        for good in ["1.0.0", "1.2.1", "1.3.0", "1.0.2-dev"] {
+            assert!(is_version_1(good), "{good}");
+        }
+        for bad in ["", "invalid", "1", "1.2", "2.0.0", "0.9.0", "1.x.0", "1.0.0.0"] {
+            assert!(!is_version_1(bad), "{bad}");
+        }
+    }
 }

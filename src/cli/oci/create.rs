@@ -81,6 +81,7 @@ fn prepare(args: &Common, detach: bool) -> Result<(PathBuf, Spec, u32), OciError
 fn options(global: &Global, args: &Common, preserve_fds: u32) -> Options {
     Options {
         every_controller: true,
+        mounts_in_order: true,
         no_new_keyring: args.no_new_keyring,
         no_pivot: args.no_pivot,
         preserve_fds,

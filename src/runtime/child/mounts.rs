@@ -32,6 +32,12 @@ impl Child<'_> {
             Source::Cgroup { attributes } => self.mount_cgroup(root, index, planned, *attributes),
             Source::Detached { mount, directory, .. } => {
                 let kind = if *directory { Kind::Directory } else { Kind::File };
+                let renewed = if self.plan.mounts_in_order {
+                    Some(renew(mount.as_fd(), kind).at(Step::Mount, index)?)
+                } else {
+                    None
+                };
+                let mount = renewed.as_ref().unwrap_or(mount);
                 attach(root, index, planned, mount.as_fd(), kind)?;
                 if planned.destination.as_c_str() == c"proc" {
                     // The host's, whose sysctls are those of whoever opens them.
@@ -182,6 +188,17 @@ fn explain(errno: Errno, kind: Kind, target: &OwnedFd) -> Errno {
         (Errno::EINVAL, Kind::File, Ok(true)) => Errno::EISDIR,
         _ => errno,
     }
+}
+
+/// The same mount once more, younger than all before it: since Linux 6.8, `/proc/self/mountinfo` lists mounts by age, and
+/// what the parent has made would come first.
+fn renew(mount: BorrowedFd<'_>, kind: Kind) -> Result<OwnedFd, Errno> {
+    // Only what is attached in this namespace can be copied.
+    match kind {
+        Kind::Directory => root::park(mount)?,
+        Kind::File => root::park_file(mount)?,
+    }
+    mount::open_tree_clone(mount, c"", true)
 }
 
 /// A path to hide or protect; what the kernel does not have needs neither.

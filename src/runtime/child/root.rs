@@ -4,7 +4,9 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::mount::{MntFlags, umount2};
+use nix::sys::stat::Mode;
 use nix::unistd::{chroot, fchdir, pivot_root};
 
 use super::{At, Done, Failure, place};
@@ -15,6 +17,9 @@ use crate::sys::mount::{self, Attributes, Change, FsContext};
 /// A directory that every host has and that the container never needs from it: what must be attached somewhere for a while
 /// is put here, and goes away with the old root.
 const PARKING: &std::ffi::CStr = c"/sys";
+
+/// The same for files.
+const FILE_PARKING: &std::ffi::CStr = c"/proc/filesystems";
 
 /// Makes the root filesystem and attaches it over the old one, which stays reachable by the names that start at `/`, as
 /// those do not look what is mounted there.
@@ -56,6 +61,12 @@ fn overlay(
 pub(super) fn park(mount: BorrowedFd<'_>) -> Result<(), Errno> {
     // On top of what was parked before: the name leads to the topmost mount.
     mount::move_mount(mount, place::open_host(PARKING)?.as_fd())
+}
+
+/// As [`park`], for a file.
+pub(super) fn park_file(mount: BorrowedFd<'_>) -> Result<(), Errno> {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    mount::move_mount(mount, openat(AT_FDCWD, FILE_PARKING, flags, Mode::empty())?.as_fd())
 }
 
 /// Swaps the roots, and lets go of the host's.

@@ -90,6 +90,7 @@ pub(super) struct Plan {
     pub preserve_fds: u32,
     pub no_new_keyring: bool,
     pub no_pivot: bool,
+    pub mounts_in_order: bool,
     pub warnings: Vec<Warning>,
 }
 
@@ -156,6 +157,7 @@ impl Plan {
             preserve_fds: options.preserve_fds,
             no_new_keyring: options.no_new_keyring,
             no_pivot: options.no_pivot,
+            mounts_in_order: options.mounts_in_order,
             own_dev: devices.own_dev,
             device_binds: devices.binds,
             ids,
