@@ -24,7 +24,7 @@ use super::host::CgroupVersion;
 use super::init::Init;
 use super::options::Stdio;
 use super::plan::{ExecPlan, PlannedProcess};
-use super::process::{Borrowed, Process};
+use super::process::Process;
 use super::protocol::{self, ParentEnd};
 use super::seal;
 use crate::oci::runtime_spec::seccomp::Seccomp;
@@ -151,12 +151,12 @@ fn clone_child(
         plan.namespaces -= CloneFlags::CLONE_NEWUSER;
     }
     let (parent, child) = protocol::pair().map_err(|source| Error::Talk { source })?;
-    let kind = CloneFlags::CLONE_NEWPID;
-    let borrowed = namespaces
-        .contains(kind)
-        .then(|| Borrowed::enter("pid", kind, init.pidfd()))
-        .transpose()
-        .map_err(error("join the PID namespace of"))?;
+    let pids = namespaces & CloneFlags::CLONE_NEWPID;
+    let own = fs::File::open("/proc/self/ns/pid");
+    let own = own.map_err(|_| error("find the way back from")(Errno::ENOENT))?;
+    if !pids.is_empty() {
+        setns(init.pidfd(), pids).map_err(error("join the PID namespace of"))?;
+    }
     // The child is in the container's PID namespace from its first moment on: nobody there may look into it.
     set_dumpable(false).map_err(error("hide the child beside"))?;
     let mut cloned = clone::clone3(0, unified.first().map(AsFd::as_fd));
@@ -170,8 +170,12 @@ fn clone_child(
         child::run_exec(plan, &child);
     }
     set_dumpable(true).map_err(error("hide the child beside"))?;
-    if let Some(borrowed) = borrowed {
-        borrowed.leave().map_err(error("return from the PID namespace of"))?;
+    if !pids.is_empty() {
+        match setns(&own, pids) {
+            // An ordinary user has no power over the host's. It is about further children only, of which there are none.
+            Err(Errno::EPERM) => {}
+            back => back.map_err(error("return from the PID namespace of"))?,
+        }
     }
     match cloned.map_err(|source| Error::Clone { source })? {
         Clone::Parent(pid, pidfd) => Ok((pid, pidfd, parent)),

@@ -148,28 +148,9 @@ fn clone_and_set_up(
 }
 
 /// A namespace that this process was in before it borrowed another.
-pub(super) struct Borrowed {
+struct Borrowed {
     own: std::fs::File,
     kind: CloneFlags,
-}
-
-impl Borrowed {
-    /// Opens this process's own namespace, called `name` in `/proc/<pid>/ns`, and enters another of its kind.
-    pub(super) fn enter(
-        name: &str,
-        kind: CloneFlags,
-        other: BorrowedFd<'_>,
-    ) -> Result<Self, Errno> {
-        let own =
-            std::fs::File::open(format!("/proc/self/ns/{name}")).map_err(|_| Errno::ENOENT)?;
-        setns(other, kind)?;
-        Ok(Self { own, kind })
-    }
-
-    /// Goes back.
-    pub(super) fn leave(&self) -> Result<(), Errno> {
-        setns(&self.own, self.kind)
-    }
 }
 
 fn clone_child(plan: &Plan, cgroup: &Cgroup) -> Result<(Pid, OwnedFd, ParentEnd), Error> {
@@ -186,8 +167,8 @@ fn clone_child(plan: &Plan, cgroup: &Cgroup) -> Result<(Pid, OwnedFd, ParentEnd)
         drop(parent);
         child::run(plan, child);
     }
-    for namespace in &borrowed {
-        namespace.leave().map_err(|source| Error::Path {
+    for Borrowed { own, kind } in &borrowed {
+        setns(own, *kind).map_err(|source| Error::Path {
             action: "return from the namespaces of",
             path: plan.joins.iter().map(|join| join.path.as_str()).collect(),
             source,
@@ -210,7 +191,10 @@ fn borrow(join: &Join, borrowed: &mut Vec<Borrowed>) -> Result<(), Error> {
         clone::NEWUTS => ("uts", CloneFlags::CLONE_NEWUTS),
         _ => return Err(error(Errno::EINVAL)),
     };
-    borrowed.push(Borrowed::enter(name, kind, join.file.as_fd()).map_err(error)?);
+    let own = std::fs::File::open(format!("/proc/self/ns/{name}"));
+    let own = own.map_err(|_| error(Errno::ENOENT))?;
+    setns(&join.file, kind).map_err(error)?;
+    borrowed.push(Borrowed { own, kind });
     Ok(())
 }
 

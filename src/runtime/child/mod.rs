@@ -64,6 +64,8 @@ struct Child<'a> {
     proc: Option<OwnedFd>,
     /// The container's devpts, for a terminal.
     devpts: Option<OwnedFd>,
+    /// The host's control groups, of which the container is shown its own.
+    hierarchies: Option<OwnedFd>,
     /// Whether the control groups are joined.
     joined: bool,
     /// The state that hooks get, with this process's number outside.
@@ -79,6 +81,7 @@ pub(super) fn run(plan: &Plan, parent: ChildEnd) -> ! {
         parent,
         proc: None,
         devpts: None,
+        hierarchies: None,
         joined: false,
         hook_state: String::new(),
         filter: (Vec::new(), 0),
@@ -94,6 +97,10 @@ impl Child<'_> {
         self.leave_the_caller()?;
         self.become_root()?;
         self.set_names()?;
+        if !self.plan.cgroup_namespace {
+            // Before something of the container's is put over the host's name for a while.
+            self.hierarchies = place::open_host(c"/sys/fs/cgroup").ok();
+        }
         let root = root::make(self.plan)?;
         self.mount_all(&root)?;
         self.fill_dev(&root)?;

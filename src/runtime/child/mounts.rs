@@ -6,13 +6,13 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{self, Mode};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs};
 
 use super::place::{self, Kind};
 use super::{At, Child, Done, Failure, root};
-use crate::runtime::cgroup::{MOUNT_POINT, View};
+use crate::runtime::cgroup::View;
 use crate::runtime::error::Step;
 use crate::runtime::plan::{PlannedMount, Source, configure};
 use crate::sys::mount::{self, Attributes, Change, FsContext};
@@ -78,7 +78,11 @@ impl Child<'_> {
                 let mounted = if self.plan.cgroup_namespace {
                     FsContext::open(c"cgroup2").and_then(|fs| fs.mount(attributes))
                 } else {
-                    self.own_group(c"", attributes)
+                    match self.own_group(c"", attributes) {
+                        // An ordinary user may have no group.
+                        Err(Errno::ENOENT) => return Ok(()),
+                        mounted => mounted,
+                    }
                 };
                 let mounted = mounted.at(Step::Mount, index)?;
                 return attach(root, index, planned, mounted.as_fd(), Kind::Directory);
@@ -98,7 +102,11 @@ impl Child<'_> {
                     fs.mount(attributes)
                 })
             } else {
-                self.own_group(controller, attributes)
+                match self.own_group(controller, attributes) {
+                    // An ordinary user may have no group there.
+                    Err(Errno::ENOENT) => continue,
+                    mounted => mounted,
+                }
             };
             let target = place::find_or_make(directory.as_fd(), controller, Kind::Directory, true);
             let moved = mounted.and_then(|fs| mount::move_mount(fs.as_fd(), target?.as_fd()));
@@ -110,11 +118,10 @@ impl Child<'_> {
 
     /// The container's own group of a hierarchy, of which without a cgroup namespace it would see the rest as well.
     fn own_group(&self, hierarchy: &CStr, attributes: Attributes) -> Result<OwnedFd, Errno> {
-        let mut path = Path::new(MOUNT_POINT).join(OsStr::from_bytes(hierarchy.to_bytes()));
-        path.push(&self.plan.cgroup_path);
+        let hierarchies = self.hierarchies.as_ref().ok_or(Errno::ENOENT)?;
+        let path = Path::new(OsStr::from_bytes(hierarchy.to_bytes())).join(&self.plan.cgroup_path);
         let path = CString::new(path.into_os_string().into_vec()).map_err(|_| Errno::EINVAL)?;
-        // A name of the host's, which is still this process's root.
-        let group = mount::open_tree_clone(AT_FDCWD, &path, false)?;
+        let group = mount::open_tree_clone(hierarchies.as_fd(), &path, false)?;
         let change = Change { set: attributes, propagation: mount::PRIVATE, ..Change::default() };
         change.apply(group.as_fd())?;
         Ok(group)

@@ -12,7 +12,6 @@ use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs};
 
 use super::{Idmap, c_string};
 use crate::oci::runtime_spec::{Mount, Spec};
-use crate::runtime::cgroup;
 use crate::runtime::error::Error;
 use crate::runtime::idmap::IdMap;
 use crate::runtime::mount_options::MountOptions;
@@ -163,7 +162,6 @@ impl Planner<'_> {
     fn host_instance(&self, kind: &str) -> Option<&'static str> {
         self.ids?;
         match kind {
-            "cgroup" | "cgroup2" if self.new & clone::NEWCGROUP == 0 => Some(cgroup::MOUNT_POINT),
             "mqueue" if self.new & clone::NEWIPC == 0 => Some("/dev/mqueue"),
             "proc" if self.new & clone::NEWPID == 0 => Some("/proc"),
             "sysfs" if self.new & clone::NEWNET == 0 => Some("/sys"),
