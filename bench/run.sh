@@ -4,12 +4,13 @@
 #   pull    Debian from a registry on loopback: peers, and curl, gzip and tar of the same layer as the floor
 #   run     start and finish `true`: peers with a prepared bundle or image
 #   memory  the largest size of a pull in memory
+#   oci     the commands that engines give: create, start and delete; run; exec; and the memory that they take
 #
 # The commands take turns within one run, so what else the machine does meets them all alike. Every pull goes to a
 # freshly made ext4, since ext4 does not use again what was deleted a moment ago. Numbers are medians. A peer that is
 # missing is left out, and named.
 set -euo pipefail
-program=$(realpath "${1:?usage: run.sh PROGRAM [pull|run|memory]...}")
+program=$(realpath "${1:?usage: run.sh PROGRAM [pull|run|memory|oci]...}")
 shift
 self=$(realpath "$0")
 cd "$(dirname "$self")/.."
@@ -191,8 +192,64 @@ END
   stop_registry
 }
 
+# cycle RUNTIME NAME: what an engine does for one container, to its end. Its streams are files, as pipes would be waited for.
+cycle() {
+  "$1" create --bundle "$bundle" "$2" </dev/null >"$work/streams" 2>&1
+  "$1" start "$2"
+  while ! "$1" state "$2" | grep -q '"status": "stopped"'; do :; done
+  "$1" delete "$2"
+}
+
+bench_oci() {
+  local bundle=$work/oci/bundle rounds=${MYDOCKER_BENCH_ROUNDS:-40} n name runtime
+  local oci=$work/oci/mydocker-oci
+  mkdir -p "$bundle/rootfs"
+  ln -s "$program" "$oci"
+  tar -xf "$fixtures/busybox.tar" -C "$bundle/rootfs"
+  cp bench/config.json "$bundle/"
+  for n in $(seq "$rounds"); do
+    lap 'mydocker-oci' cycle "$oci" "bench-$n"
+    peer 'crun' crun cycle crun "bench-$n"
+    peer 'runc' runc cycle runc "bench-$n"
+  done
+  table "create, start, wait for and delete \`true\`, $rounds rounds, the same bundle" crun
+  for n in $(seq "$rounds"); do
+    lap 'mydocker-oci' "$oci" run --bundle "$bundle" "bench-$n"
+    peer 'crun' crun crun run --bundle "$bundle" "bench-$n"
+    peer 'runc' runc runc run --bundle "$bundle" "bench-$n"
+  done
+  table "run \`true\`, $rounds rounds, the same bundle" crun
+  sed -i 's/"args": \["true"\]/"args": ["sleep", "600"]/' "$bundle/config.json"
+  for runtime in "$oci" crun runc; do
+    "$runtime" run --detach --bundle "$bundle" "bench-${runtime##*/}" </dev/null >"$work/streams" 2>&1 || true
+  done
+  for n in $(seq "$rounds"); do
+    lap 'mydocker-oci' "$oci" exec bench-mydocker-oci true
+    peer 'crun' crun crun exec bench-crun true
+    peer 'runc' runc runc exec bench-runc true
+  done
+  table "exec of \`true\`, $rounds rounds" crun
+  printf '\nlargest resident size\n'
+  for runtime in "$oci" crun runc; do
+    python3 - "$runtime" "$bundle" <<'END'
+import resource, subprocess, sys
+runtime, bundle = sys.argv[1:]
+name = runtime.split("/")[-1]
+quiet = dict(stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+try:
+    subprocess.run([runtime, "exec", f"bench-{name}", "true"], check=True, **quiet)
+    subprocess.run([runtime, "delete", "--force", f"bench-{name}"], check=True, **quiet)
+    subprocess.run([runtime, "create", "--bundle", bundle, "bench-memory"], check=True, **quiet)
+    subprocess.run([runtime, "delete", "--force", "bench-memory"], check=True, **quiet)
+    print(f"{name:<44} {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024:10.1f} MiB")
+except (OSError, subprocess.CalledProcessError) as error:
+    print(f"{name:<44} left out: {error}")
+END
+  done
+}
+
 printf '%s, %s cores, %s, Linux %s, %s\n' "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n1)" "$(nproc)" \
   "$(awk '/MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo)" "$(uname -r)" "$("$program" version)"
-for name in "${@:-pull run memory}"; do
+for name in "${@:-pull run memory oci}"; do
   for one in $name; do "bench_$one"; done
 done

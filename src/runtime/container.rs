@@ -254,7 +254,9 @@ impl Container {
         let found = self.look();
         // With the first process of a PID namespace the kernel ends the others; elsewhere they would be left.
         let shared = self.record.shares_pids && found.1.is_some();
-        if all || (signal == libc::SIGKILL && shared) {
+        // Without groups, as an ordinary user may have none, only the first process is known.
+        let known = !self.groups().directories().is_empty();
+        if known && (all || (signal == libc::SIGKILL && shared)) {
             return self.groups().kill(signal);
         }
         let (status, Some(init)) = found else {
@@ -295,11 +297,14 @@ impl Container {
         }
     }
 
-    /// The numbers of all its processes.
+    /// The numbers of all its processes; where it has no group, as with an ordinary user, of the first one.
     ///
     /// # Errors
     /// When the group cannot be read.
     pub fn processes(&self) -> Result<Vec<Pid>, Error> {
+        if self.groups().directories().is_empty() {
+            return Ok(self.record.init().map(|init| init.pid()).into_iter().collect());
+        }
         self.groups().processes()
     }
 

@@ -550,3 +550,31 @@ fn run_leaves_a_container_behind_if_told_to() {
     assert!(command.status().unwrap().success());
     assert_eq!(container.status(), "running");
 }
+
+#[test]
+fn an_ordinary_user_can_do_all_this() {
+    let bundle = Bundle::new("");
+    let directory = bundle.directory.join("nobody");
+    let script = "set -e; cd \"$1\"; mkdir run; export XDG_RUNTIME_DIR=$1/run; oci=$1/mydocker-oci
+        \"$oci\" spec --rootless -- sleep 60
+        \"$oci\" create one </dev/null >out 2>&1
+        \"$oci\" state one | grep -q created; \"$oci\" start one
+        \"$oci\" exec one sh -c 'id -u; cat /proc/self/uid_map; exit 4' && exit 1 || test $? = 4
+        \"$oci\" kill one KILL
+        while \"$oci\" state one | grep -q running; do sleep 0.1; done
+        \"$oci\" delete one; \"$oci\" list -q";
+    fs::create_dir(&directory).unwrap();
+    fs::rename(bundle.root(), directory.join("rootfs")).unwrap();
+    let run = |program: &str, args: &[&str]| {
+        let mut command = Command::new(program);
+        Ran::from(command.args(args).arg(&directory).stdin(Stdio::null()).output().unwrap())
+    };
+    run("install", &["-m", "755", PROGRAM, "-t"]);
+    fs::rename(directory.join("mydocker"), directory.join("mydocker-oci")).unwrap();
+    run("chown", &["-R", "65534:65534"]);
+    let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", script, "sh"];
+    let ran = run("setpriv", &nobody);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let map: Vec<&str> = ran.out.split_whitespace().collect();
+    assert_eq!(map, ["0", "0", "65534", "1"], "{ran:?}");
+}

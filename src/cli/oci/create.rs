@@ -8,7 +8,7 @@ use super::log::Log;
 use super::{Global, OciError, Outcome, bundle};
 use crate::container::{self, Signals};
 use crate::oci::runtime_spec::Spec;
-use crate::runtime::{self, Bundle, Container, Options, Process, Root, States};
+use crate::runtime::{self, Bundle, Container, Options, Process, Root, States, rootless};
 
 #[derive(Args, Debug)]
 struct Common {
@@ -75,6 +75,9 @@ fn prepare(args: &Common, detach: bool) -> Result<(PathBuf, Spec, u32), OciError
     let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
     bundle::check_terminal(terminal, detach, args.console_socket.as_deref())?;
     runtime::seal_for(&spec)?;
+    if !nix::unistd::geteuid().is_root() {
+        rootless::enter_as_self()?;
+    }
     Ok((directory, spec, preserve_fds))
 }
 

@@ -146,6 +146,8 @@ enum OciError {
     #[error(transparent)]
     Attach(#[from] container::Error),
     #[error(transparent)]
+    Rootless(#[from] rootless::Error),
+    #[error(transparent)]
     Runtime(#[from] runtime::Error),
 }
 
