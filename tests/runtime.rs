@@ -22,3 +22,5 @@ mod limits;
 mod owners;
 #[path = "runtime/probe.rs"]
 mod probe;
+#[path = "runtime/requests.rs"]
+mod requests;

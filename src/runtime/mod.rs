@@ -11,6 +11,7 @@ mod cgroup;
 mod child;
 mod console;
 mod container;
+mod create;
 pub mod defaults;
 mod error;
 mod exec;
