@@ -69,9 +69,9 @@ impl Container {
     /// # Errors
     /// As for [`Self::open`].
     pub fn open_locked(states: &States, id: &str) -> Result<Self, Error> {
-        let entry = states.open(id)?;
-        entry.lock()?;
-        Self::of(entry)
+        let unlocked = Self::open(states, id)?;
+        unlocked.entry.lock()?;
+        Self::of(unlocked.entry)
     }
 
     fn of(entry: Entry) -> Result<Self, Error> {
@@ -169,6 +169,8 @@ impl Container {
             }
             _ => return Err(talk(Errno::EPROTO)),
         }
+        // What a hook may do to the container needs the lock.
+        self.entry.unlock();
         let state = self.hook_state(Status::Running);
         hooks::run("poststart", &self.record.hooks.poststart, &state).inspect_err(|_| {
             // That the hook failed is what is said; the container is to be gone either way.
@@ -345,7 +347,8 @@ impl Container {
 /// [`Error::NoContainer`] if there is none of this id.
 pub fn delete_unfinished(states: &States, id: &str) -> Result<(), Error> {
     let entry = states.open(id)?;
-    entry.lock()?;
+    // It is being made at this moment, if somebody has it.
+    entry.try_lock("delete")?;
     match entry.read()? {
         None => entry.remove(),
         Some(_) => Err(Error::NoContainer { id: id.to_owned() }),

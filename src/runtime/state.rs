@@ -8,7 +8,7 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Read as _};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -195,6 +195,27 @@ impl Entry {
         self.directory.lock().map_err(failed("lock", &self.path))?;
         let links = self.directory.metadata().map_err(failed("look at", &self.path))?.nlink();
         if links == 0 { Err(Error::NoContainer { id: self.id.clone() }) } else { Ok(()) }
+    }
+
+    /// As [`Self::lock`], but says at once that somebody else has it.
+    ///
+    /// # Errors
+    /// [`Error::Status`] if somebody has; as for [`Self::lock`].
+    pub fn try_lock(&self, action: &'static str) -> Result<(), Error> {
+        match self.directory.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                let reason = "another command is at work on it";
+                Err(Error::Status { action, id: self.id.clone(), reason })
+            }
+            Err(TryLockError::Error(source)) => Err(failed("lock", &self.path)(source)),
+            Ok(()) => self.lock(),
+        }
+    }
+
+    /// Lets others change the container.
+    pub(super) fn unlock(&self) {
+        // It ends with this process in any case.
+        let _ = self.directory.unlock();
     }
 
     /// The user who has made the container.

@@ -108,6 +108,35 @@ fn hooks_of_each_command_run_with_it() {
 }
 
 #[test]
+fn a_hook_may_give_commands_itself() {
+    let mut container = Container::new(FOR_EVER);
+    let states = container.states();
+    let hook = |command: &str| {
+        let script =
+            format!("{PROGRAM} oci --root {} {command} {}", states.display(), container.bundle.id);
+        json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"], "timeout": 60}])
+    };
+    let hooks = json!({"poststart": hook("update --pids-limit 40")});
+    container.bundle.set("/hooks", hooks);
+    container.create(&[]);
+    container.ok(&["start"]);
+    let stats: Value = serde_json::from_str(&container.ok(&["events", "--stats"])).unwrap();
+    assert_eq!(stats["data"]["pids"]["limit"], 40);
+    container.ok(&["delete", "--force"]);
+    // While it is being made there is nothing yet that a command could be about.
+    let script = format!(
+        "! {PROGRAM} oci --root {} delete --force {}",
+        states.display(),
+        container.bundle.id
+    );
+    let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin"], "timeout": 60}]);
+    container.bundle.set("/hooks", json!({"createRuntime": hook}));
+    let ran = container.try_create(&[]);
+    assert!(ran.code == 0 && ran.err.contains("another command is at work on it"), "{ran:?}");
+    assert_eq!(container.status(), "created");
+}
+
+#[test]
 fn descriptors_are_inherited_only_if_asked_for() {
     let script = "for fd in /proc/self/fd/*; do echo ${fd##*/} $(readlink $fd); done; sleep 60";
     for (preserved, expected) in [(0, false), (2, true)] {
