@@ -200,8 +200,15 @@ cycle() {
   "$1" delete "$2"
 }
 
+# resident COMMAND...: the largest resident size of a command, in units that depend on busybox's version. What starts it must
+# be small, as the size before it is executed counts as well.
+resident() {
+  busybox time -f %M -o "$work/resident" "$@" </dev/null >"$work/streams" 2>&1
+  cat "$work/resident"
+}
+
 bench_oci() {
-  local bundle=$work/oci/bundle rounds=${MYDOCKER_BENCH_ROUNDS:-40} n name runtime
+  local bundle=$work/oci/bundle rounds=${MYDOCKER_BENCH_ROUNDS:-40} n runtime memory unit
   local oci=$work/oci/mydocker-oci
   mkdir -p "$bundle/rootfs"
   ln -s "$program" "$oci"
@@ -229,22 +236,16 @@ bench_oci() {
     peer 'runc' runc runc exec bench-runc true
   done
   table "exec of \`true\`, $rounds rounds" crun
-  printf '\nlargest resident size\n'
-  for runtime in "$oci" crun runc; do
-    python3 - "$runtime" "$bundle" <<'END'
-import resource, subprocess, sys
-runtime, bundle = sys.argv[1:]
-name = runtime.split("/")[-1]
-quiet = dict(stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-try:
-    subprocess.run([runtime, "exec", f"bench-{name}", "true"], check=True, **quiet)
-    subprocess.run([runtime, "delete", "--force", f"bench-{name}"], check=True, **quiet)
-    subprocess.run([runtime, "create", "--bundle", bundle, "bench-memory"], check=True, **quiet)
-    subprocess.run([runtime, "delete", "--force", "bench-memory"], check=True, **quiet)
-    print(f"{name:<44} {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024:10.1f} MiB")
-except (OSError, subprocess.CalledProcessError) as error:
-    print(f"{name:<44} left out: {error}")
-END
+  printf '\n%-44s %8s %8s\n' "largest resident size, as a multiple of crun's" create exec
+  for runtime in crun "$oci" runc; do
+    has "$runtime" || continue
+    memory=("$(resident "$runtime" exec "bench-${runtime##*/}" true)")
+    "$runtime" delete --force "bench-${runtime##*/}"
+    memory+=("$(resident "$runtime" create --bundle "$bundle" bench-memory)")
+    "$runtime" delete --force bench-memory
+    [ -n "${unit:-}" ] || unit=("${memory[@]}")
+    awk -v name="${runtime##*/}" -v e="${memory[0]}" -v c="${memory[1]}" -v ue="${unit[0]}" -v uc="${unit[1]}" \
+      'BEGIN { printf "%-44s %8.2f %8.2f\n", name, c / uc, e / ue }'
   done
 }
 

@@ -135,7 +135,8 @@ fn docker_limits_and_pauses() {
 #[test]
 fn docker_connects_and_builds() {
     require!(Root, Tool("dockerd"), Tool("iptables"));
-    if Path::new("/sys/class/net/docker0").exists() && running_already() {
+    let bridged = Path::new("/sys/class/net/docker0").exists();
+    if bridged && Cmd::new("docker").arg("version").run().code() == Some(0) {
         return require::skip("the bridge that another docker of this machine has");
     }
     let docker = Docker::new(true);
@@ -155,8 +156,4 @@ fn docker_connects_and_builds() {
     .unwrap();
     docker.cmd(&["build", "-t", "built"]).arg(&context).ok();
     assert_eq!(docker.ok(&["run", "--rm", "built"]), "built\n");
-}
-
-fn running_already() -> bool {
-    Path::new("/var/run/docker.sock").exists()
 }
