@@ -20,12 +20,14 @@ mod podman;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use support::command::Cmd;
 use support::env::{copy_program, temporary_folder};
+use support::seconds;
 
 /// A folder in which everything of one engine is, on a real disk; removed with what is mounted in it.
 struct Folder(PathBuf);
@@ -51,13 +53,27 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
+        // What an engine has started to tidy up may be at work for a while, and mount things again.
+        let deadline = Instant::now() + seconds(10);
+        loop {
+            self.umount();
+            let _ = fs::remove_dir_all(&self.0);
+            if !self.0.exists() || Instant::now() > deadline {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+impl Folder {
+    fn umount(&self) {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
         let inside = |line: &&str| line.contains(self.0.to_str().unwrap());
         let points = mounts.lines().filter(inside).filter_map(|line| line.split(' ').nth(1));
         for point in points.collect::<Vec<_>>().into_iter().rev() {
             Cmd::new("umount").args(["-l", point]).run();
         }
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
