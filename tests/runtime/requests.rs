@@ -138,7 +138,8 @@ fn a_hook_may_give_commands_itself() {
 
 #[test]
 fn descriptors_are_inherited_only_if_asked_for() {
-    let script = "for fd in /proc/self/fd/*; do echo ${fd##*/} $(readlink $fd); done; sleep 60";
+    let script =
+        "for fd in /proc/self/fd/*; do echo ${fd##*/} $(readlink $fd); done; echo end; sleep 60";
     for (preserved, expected) in [(0, false), (2, true)] {
         let container = Container::new(script);
         let number = preserved.to_string();
@@ -151,7 +152,7 @@ fn descriptors_are_inherited_only_if_asked_for() {
         command.args([&number, "--bundle"]).arg(&bundle.directory).arg(&bundle.id);
         assert!(command.stdin(Stdio::null()).stdout(out).status().unwrap().success());
         container.ok(&["start"]);
-        until("output", || container.output().lines().count() >= 4);
+        until("output", || container.output().ends_with("end\n"));
         let text = container.output();
         for path in ["/etc/passwd", "/etc/group"] {
             assert_eq!(text.contains(path), expected, "{text}");
