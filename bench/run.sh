@@ -6,12 +6,13 @@
 #   import  a root filesystem tar of about 1.4 GB: tar -x of it as the floor
 #   run     start and finish `true`: peers with a prepared bundle or image
 #   memory  the largest size of a pull in memory
+#   oci     the commands that engines give: create, start and delete; run; exec; and the memory that they take
 #
 # The commands take turns within one run, so what else the machine does meets them all alike. Every pull goes to a
 # freshly made ext4, since ext4 does not use again what was deleted a moment ago. Numbers are medians. A peer that is
 # missing is left out, and named.
 set -euo pipefail
-program=$(realpath "${1:?usage: run.sh PROGRAM [pull|large|import|run|memory]...}")
+program=$(realpath "${1:?usage: run.sh PROGRAM [pull|large|import|run|memory|oci]...}")
 shift
 self=$(realpath "$0")
 cd "$(dirname "$self")/.."
@@ -262,8 +263,65 @@ bench_memory() {
   stop_registry
 }
 
+# cycle RUNTIME NAME: what an engine does for one container, to its end. Its streams are files, as pipes would be waited for.
+cycle() {
+  "$1" create --bundle "$bundle" "$2" </dev/null >"$work/streams" 2>&1
+  "$1" start "$2"
+  while ! "$1" state "$2" | grep -q '"status": "stopped"'; do :; done
+  "$1" delete "$2"
+}
+
+# resident COMMAND...: the largest resident size of a command, in units that depend on busybox's version. What starts it must
+# be small, as the size before it is executed counts as well.
+resident() {
+  busybox time -f %M -o "$work/resident" "$@" </dev/null >"$work/streams" 2>&1
+  cat "$work/resident"
+}
+
+bench_oci() {
+  local bundle=$work/oci/bundle rounds=${MYDOCKER_BENCH_ROUNDS:-40} n runtime memory unit
+  local oci=$work/oci/mydocker-oci
+  mkdir -p "$bundle/rootfs"
+  ln -s "$program" "$oci"
+  tar -xf "$fixtures/busybox.tar" -C "$bundle/rootfs"
+  cp bench/config.json "$bundle/"
+  for n in $(seq "$rounds"); do
+    lap 'mydocker-oci' cycle "$oci" "bench-$n"
+    peer 'crun' crun cycle crun "bench-$n"
+    peer 'runc' runc cycle runc "bench-$n"
+  done
+  table "create, start, wait for and delete \`true\`, $rounds rounds, the same bundle" crun
+  for n in $(seq "$rounds"); do
+    lap 'mydocker-oci' "$oci" run --bundle "$bundle" "bench-$n"
+    peer 'crun' crun crun run --bundle "$bundle" "bench-$n"
+    peer 'runc' runc runc run --bundle "$bundle" "bench-$n"
+  done
+  table "run \`true\`, $rounds rounds, the same bundle" crun
+  sed -i 's/"args": \["true"\]/"args": ["sleep", "600"]/' "$bundle/config.json"
+  for runtime in "$oci" crun runc; do
+    "$runtime" run --detach --bundle "$bundle" "bench-${runtime##*/}" </dev/null >"$work/streams" 2>&1 || true
+  done
+  for n in $(seq "$rounds"); do
+    lap 'mydocker-oci' "$oci" exec bench-mydocker-oci true
+    peer 'crun' crun crun exec bench-crun true
+    peer 'runc' runc runc exec bench-runc true
+  done
+  table "exec of \`true\`, $rounds rounds" crun
+  printf '\n%-44s %8s %8s\n' "largest resident size, as a multiple of crun's" create exec
+  for runtime in crun "$oci" runc; do
+    has "$runtime" || continue
+    memory=("$(resident "$runtime" exec "bench-${runtime##*/}" true)")
+    "$runtime" delete --force "bench-${runtime##*/}"
+    memory+=("$(resident "$runtime" create --bundle "$bundle" bench-memory)")
+    "$runtime" delete --force bench-memory
+    [ -n "${unit:-}" ] || unit=("${memory[@]}")
+    awk -v name="${runtime##*/}" -v e="${memory[0]}" -v c="${memory[1]}" -v ue="${unit[0]}" -v uc="${unit[1]}" \
+      'BEGIN { printf "%-44s %8.2f %8.2f\n", name, c / uc, e / ue }'
+  done
+}
+
 printf '%s, %s cores, %s, Linux %s, %s\n' "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n1)" "$(nproc)" \
   "$(awk '/MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo)" "$(uname -r)" "$("$program" version)"
-for name in "${@:-pull large import run memory}"; do
+for name in "${@:-pull large import run memory oci}"; do
   for one in $name; do "bench_$one"; done
 done

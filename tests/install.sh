@@ -2,9 +2,10 @@
 # Installs what the tests use, on Debian and Ubuntu, as root or through sudo. Elsewhere it says what is missing, and the
 # tests that need it say that they are skipped.
 set -eu
-# A compiler for the crates with C in them; registries, peers and tools to compare with; what fills and packs images.
+# A compiler for the crates with C in them; registries, peers and tools to compare with; what fills and packs images; engines.
 packages="gcc libc6-dev binutils curl docker-registry podman skopeo umoci apache2-utils openssl python3 busybox-static
-  debootstrap attr e2fsprogs uidmap util-linux gzip bzip2 xz-utils zstd libseccomp-dev iproute2"
+  debootstrap attr e2fsprogs uidmap util-linux gzip bzip2 xz-utils zstd libseccomp-dev procps conmon containerd docker.io
+  runc crun iptables iproute2 netavark aardvark-dns catatonit"
 
 missing=
 for package in $packages; do
@@ -28,5 +29,7 @@ export DEBIAN_FRONTEND=noninteractive
 $sudo apt-get update -qq
 # Word splitting is what turns the list into arguments.
 $sudo apt-get install -qq --no-install-recommends $missing
-# The tests start registries of their own.
-[ ! -d /run/systemd/system ] || $sudo systemctl disable --quiet --now docker-registry 2>/dev/null || true
+# The tests start daemons of their own.
+for daemon in docker-registry docker.socket docker containerd; do
+  [ ! -d /run/systemd/system ] || $sudo systemctl disable --quiet --now $daemon 2>/dev/null || true
+done

@@ -10,6 +10,10 @@ mod agent;
 mod attacks;
 #[path = "runtime/bundle.rs"]
 mod bundle;
+#[path = "runtime/commands.rs"]
+mod commands;
+#[path = "runtime/exec.rs"]
+mod exec;
 #[path = "runtime/hostile.rs"]
 mod hostile;
 #[path = "runtime/inside.rs"]
@@ -28,3 +32,5 @@ mod owners;
 mod probe;
 #[path = "runtime/process.rs"]
 mod process;
+#[path = "runtime/requests.rs"]
+mod requests;

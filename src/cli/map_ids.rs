@@ -12,8 +12,11 @@ pub(super) struct Args {
     uid: u32,
     /// The user's own group's id
     gid: u32,
+    /// As themselves, and not from root on
+    #[arg(long)]
+    same: bool,
 }
 
 pub(super) fn run(args: &Args) -> Outcome {
-    Ok(if rootless::map_ids(args.pid, args.uid, args.gid) { 0 } else { 1 })
+    Ok(if rootless::map_ids(args.pid, args.uid, args.gid, args.same) { 0 } else { 1 })
 }

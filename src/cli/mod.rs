@@ -121,8 +121,6 @@ enum Verb {
     MapIds(map_ids::Args),
     #[command(name = crate::container::HOLD_VERB, hide = true)]
     Hold(hold::Args),
-    #[command(hide = true)]
-    Oci(oci::OciArgs),
 }
 
 impl Verb {
@@ -161,6 +159,10 @@ impl Verb {
 
 /// Runs the program with `args`, the first of which is its own name, and says with which code it exits.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if let Some(args) = oci::is_meant(&args) {
+        return oci::main(args);
+    }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => return failure::usage(&error),
@@ -209,7 +211,6 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Info(args) => info::run(&global, &args),
         Verb::MapIds(args) => map_ids::run(&args),
         Verb::Hold(args) => hold::run(&global, &args),
-        Verb::Oci(args) => Ok(oci::main(&args)),
     };
     match done {
         Ok(code) => ExitCode::from(code),

@@ -113,29 +113,38 @@ pub fn devices() -> Vec<Device> {
     ]
 }
 
+fn rule(
+    allow: bool,
+    kind: &str,
+    major: Option<i64>,
+    minor: Option<i64>,
+    access: &str,
+) -> DeviceRule {
+    let (kind, access) = (Some(kind.to_owned()), Some(access.to_owned()));
+    DeviceRule { allow, kind, major, minor, access }
+}
+
 /// Which devices may be used: the default ones, terminals, and the making of nodes that cannot be opened.
 pub fn device_rules() -> Vec<DeviceRule> {
-    let rule = |allow, kind: &str, major, minor, access: &str| DeviceRule {
-        allow,
-        kind: Some(kind.to_owned()),
-        major,
-        minor,
-        access: Some(access.to_owned()),
-    };
-    let defaults = devices()
-        .into_iter()
-        .map(|device| rule(true, "c", Some(device.major.into()), Some(device.minor.into()), "rwm"));
     let first = [
         rule(false, "a", None, None, "rwm"),
         rule(true, "c", None, None, "m"),
         rule(true, "b", None, None, "m"),
     ];
+    first.into_iter().chain(allowed_devices()).collect()
+}
+
+/// The devices that every container may use, whatever its rules: the default ones, and terminals.
+pub fn allowed_devices() -> Vec<DeviceRule> {
+    let defaults = devices()
+        .into_iter()
+        .map(|device| rule(true, "c", Some(device.major.into()), Some(device.minor.into()), "rwm"));
     let terminals = [
         rule(true, "c", Some(5), Some(1), "rwm"),
         rule(true, "c", Some(5), Some(2), "rwm"),
         rule(true, "c", Some(136), None, "rwm"),
     ];
-    first.into_iter().chain(defaults).chain(terminals).collect()
+    defaults.chain(terminals).collect()
 }
 
 /// Limits of the process, for a caller whose own hard limit of open files is `nofile`. Some programs close every

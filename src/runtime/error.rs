@@ -40,6 +40,23 @@ pub enum Error {
         /// What can be done, or nothing.
         hint: &'static str,
     },
+    /// There is one with this id already.
+    #[error("container with given ID already exists: `{id}`")]
+    Exists {
+        /// The id.
+        id: String,
+    },
+    /// A file of a container's state could not be read or written.
+    #[error("{action} `{path}`")]
+    File {
+        /// The verb.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
     /// A hook did not end well.
     #[error("{stage} hook `{path}` {outcome}")]
     Hook {
@@ -67,6 +84,12 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// There is no container with this id.
+    #[error("container `{id}` does not exist")]
+    NoContainer {
+        /// The id.
+        id: String,
+    },
     /// The program is there and cannot be executed.
     #[error("execute `{program}`")]
     NotExecutable {
@@ -84,6 +107,15 @@ pub enum Error {
         /// What was reported.
         #[source]
         source: Errno,
+    },
+    /// What is written down of a container cannot be understood.
+    #[error("parse `{path}`")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: serde_json::Error,
     },
     /// A path of the host could not be opened or used.
     #[error("{action} `{path}`")]
@@ -117,6 +149,16 @@ pub enum Error {
         /// Why.
         #[source]
         source: Errno,
+    },
+    /// A container is in another state than is needed.
+    #[error("cannot {action} container `{id}`: {reason}")]
+    Status {
+        /// The verb.
+        action: &'static str,
+        /// The id.
+        id: String,
+        /// Why not, as engines look for it: `container not running`.
+        reason: &'static str,
     },
     /// The parent and the child do not understand each other any more.
     #[error("talk to the container's first process")]
@@ -270,6 +312,7 @@ steps! {
     Hook = "run a hook",
     Hostname = "set the host name",
     JoinCgroup = "join the control group of",
+    JoinNamespaces = "join the container's namespaces",
     Keyring = "make a session keyring",
     Loopback = "take the loopback interface into service",
     Mask = "mask",

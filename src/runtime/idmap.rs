@@ -48,6 +48,11 @@ impl IdMap {
         Ok(Self { uids, gids, joined: true })
     }
 
+    /// The users of a process, from its `uid_map`.
+    pub(super) fn of_users(text: &str) -> Self {
+        Self { uids: parse(text).unwrap_or_default(), gids: Vec::new(), joined: true }
+    }
+
     /// Whether every id is the same inside and outside.
     pub(super) fn is_identity(&self) -> bool {
         let same = |maps: &[IdMapping]| maps.iter().all(|map| map.container_id == map.host_id);
@@ -212,6 +217,8 @@ mod tests {
     fn ids_are_found_in_their_range() {
         let map = |container_id, host_id, size| IdMapping { container_id, host_id, size };
         let maps = vec![map(0, 100_000, 10), map(10, 5, 1)];
+        let users = IdMap::of_users("         0     100000         10\n 10 5 1\n");
+        assert_eq!(users.uids, maps);
         let ids = IdMap { uids: maps.clone(), gids: maps, joined: false };
         assert_eq!(ids.host_uid(9), Some(100_009));
         assert_eq!(ids.host_gid(10), Some(5));

@@ -9,68 +9,18 @@ use nix::unistd::Pid;
 use super::cgroup::Cgroup;
 use super::error::{Error, Step, Warning};
 use super::hooks;
-use super::plan::{Idmap, Plan, RootSource, Source};
+pub(super) use super::options::{Bundle, Options, Root, Stdio};
+use super::plan::{ExecPlan, Idmap, Plan, PlannedProcess, RootSource, Source};
 use super::protocol::{Command, ParentEnd, Report};
 use super::seal;
 use super::seccomp;
 use super::spawn;
 use super::tune;
+use crate::oci::runtime_spec::seccomp::Seccomp;
 use crate::oci::runtime_spec::{Hook, Spec};
 use crate::sys::mount;
 use crate::sys::pidfd::{Ended, pidfd_send_signal, pidfd_wait};
 use crate::sys::process::prlimit;
-
-/// Where a container's files are.
-#[derive(Clone, Debug)]
-pub struct Bundle {
-    /// The container's name, which also names its control group.
-    pub id: String,
-    /// The bundle's directory: relative paths of the spec start here.
-    pub directory: PathBuf,
-    /// What the root filesystem is made of.
-    pub root: Root,
-}
-
-/// What the root filesystem is made of.
-#[derive(Clone, Debug)]
-pub enum Root {
-    /// The spec's `root.path`, bind-mounted: what is written stays there.
-    Directory,
-    /// An overlay: what is written goes into a layer of the container's own.
-    Overlay {
-        /// An image's tree; it is never written to.
-        lower: PathBuf,
-        /// A directory with `upper/` and `work/`.
-        layer: PathBuf,
-        /// Whether the layer is thrown away with the container, and so need not be flushed to disk when it ends. After a
-        /// crash of the machine, a volatile layer cannot be mounted again.
-        volatile: bool,
-    },
-}
-
-/// The standard streams of the program.
-#[derive(Debug, Default)]
-pub enum Stdio {
-    /// The caller's own.
-    #[default]
-    Inherit,
-    /// Input, output and error.
-    Descriptors([OwnedFd; 3]),
-}
-
-/// What the caller decides, and no spec.
-#[derive(Debug, Default)]
-pub struct Options {
-    /// The standard streams, if the program does not get a terminal.
-    pub stdio: Stdio,
-    /// The control group under which the container's is made, if the spec does not name one; `mydocker` unless given.
-    pub cgroup_parent: Option<PathBuf>,
-    /// Whether bind mounts and a root directory show the owners on disk as they are to the user namespace's root, where
-    /// the spec does not say so mount by mount. Where a filesystem cannot, a bind mount goes without, with a warning.
-    pub idmap_binds: bool,
-    /// Whether the program is killed when this one ends.
-    pub die_with_parent: bool,
-}
 
 /// How the program ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -91,17 +41,33 @@ impl ExitStatus {
     }
 }
 
-/// A container's first process.
+/// What a child follows, by which its parent names what failed.
+#[derive(Debug)]
+enum Planned {
+    Container(Box<Plan>),
+    Exec(Box<ExecPlan>),
+}
+
+impl Planned {
+    fn object(&self, step: Step, object: u32) -> String {
+        match self {
+            Self::Container(plan) => plan.object(step, object),
+            Self::Exec(plan) => plan.object(step, object),
+        }
+    }
+}
+
+/// A container's first process, or a further one.
 #[derive(Debug)]
 pub struct Process {
     pid: Pid,
     pidfd: OwnedFd,
     socket: Option<ParentEnd>,
     console: Option<OwnedFd>,
-    cgroup: Cgroup,
+    cgroup: Option<Cgroup>,
     warnings: Vec<Warning>,
     /// Kept until the program is executed, to name what failed.
-    plan: Option<Box<Plan>>,
+    plan: Option<Planned>,
     poststart: Vec<Hook>,
     poststop: Vec<Hook>,
     /// For the hooks: the states `running` and `stopped`.
@@ -146,7 +112,7 @@ fn clone_and_set_up(
     let linux = spec.linux.as_ref();
     let mut cgroup = Cgroup::plan(bundle, linux, &options, plan.ids.is_some())?;
     cgroup.delegate_to(spec, plan.ids.as_ref());
-    plan.cgroup = cgroup.view();
+    (plan.cgroup, plan.cgroup_path) = (cgroup.view(), cgroup.path().to_owned());
     let cloned = cgroup.make_v2().and_then(|()| spawn::clone_child(&plan, cgroup.v2_directory()));
     let (pid, pidfd, socket) = match cloned {
         Ok(cloned) => cloned,
@@ -164,8 +130,8 @@ fn clone_and_set_up(
         socket: Some(socket),
         console: None,
         warnings: plan.warnings.clone(),
-        cgroup,
-        plan: Some(plan),
+        cgroup: Some(cgroup),
+        plan: Some(Planned::Container(plan)),
         poststart: hooks.poststart.clone(),
         poststop: hooks.poststop.clone(),
         states: [state("running"), state("stopped")],
@@ -182,11 +148,43 @@ fn clone_and_set_up(
 }
 
 impl Process {
+    /// A further process of a container, which has been cloned and is told the rest.
+    pub(super) fn join(
+        (pid, pidfd, socket): (Pid, OwnedFd, ParentEnd),
+        plan: Box<ExecPlan>,
+        policy: Option<&Seccomp>,
+    ) -> Result<Self, Error> {
+        let mut process = Self {
+            pid,
+            pidfd,
+            socket: Some(socket),
+            console: None,
+            cgroup: None,
+            warnings: plan.process.warnings(),
+            plan: None,
+            poststart: Vec::new(),
+            poststop: Vec::new(),
+            states: [String::new(), String::new()],
+        };
+        let told = process.limit(&plan.process).and_then(|()| process.filter(policy));
+        let told = told.and_then(|()| process.send(Command::Start));
+        process.plan = Some(Planned::Exec(plan));
+        let begun = match told {
+            // The child knows better why it is gone.
+            Ok(()) | Err(Error::Talk { .. }) => process.until_ready(),
+            Err(error) => Err(error),
+        };
+        match begun.and_then(|()| process.until_executed()) {
+            Ok(()) => Ok(process),
+            Err(error) => Err(process.abandon(error)),
+        }
+    }
+
     /// The parent's part of the setting up, in the order in which the child waits for it.
     fn set_up(&mut self, spec: &Spec, start: bool) -> Result<(), Error> {
-        let Some(plan) = self.plan.take() else { return Ok(()) };
+        let Some(Planned::Container(plan)) = self.plan.take() else { return Ok(()) };
         let result = self.follow(&plan, spec, start);
-        self.plan = Some(plan);
+        self.plan = Some(Planned::Container(plan));
         result
     }
 
@@ -196,23 +194,21 @@ impl Process {
             self.idmap(plan)?;
         }
         self.send(Command::Mapped)?;
-        self.cgroup.make_v1()?;
-        let groups = self.cgroup.open_v1()?;
-        if self.cgroup.is_missing() {
-            self.warnings.push(Warning::NoCgroup);
+        let mut groups = Vec::new();
+        if let Some(cgroup) = &mut self.cgroup {
+            cgroup.make_v1()?;
+            groups = cgroup.open_v1()?;
+            if cgroup.is_missing() {
+                self.warnings.push(Warning::NoCgroup);
+            }
         }
-        self.limit(plan)?;
+        self.limit(&plan.process)?;
+        tune::move_devices(&plan.net_devices, self.pid)?;
         if let Some(socket) = &self.socket {
             let groups: Vec<BorrowedFd<'_>> = groups.iter().map(AsFd::as_fd).collect();
             socket.send_join(&groups).map_err(|source| Error::Talk { source })?;
         }
-        let policy = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
-        let compiled = policy.map(seccomp::compile).transpose()?.unwrap_or_default();
-        if let Some(socket) = &self.socket {
-            let sent = socket.send_filter(&compiled.program, compiled.flags);
-            sent.map_err(|source| Error::Talk { source })?;
-        }
-        self.warnings.extend(compiled.warnings);
+        self.filter(spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref()))?;
         if plan.create_runtime {
             self.create_runtime_hooks(spec)?;
         }
@@ -255,11 +251,22 @@ impl Process {
         Ok(())
     }
 
+    /// Compiles the system call filter while the child is busy, and sends it.
+    fn filter(&mut self, policy: Option<&Seccomp>) -> Result<(), Error> {
+        let compiled = policy.map(seccomp::compile).transpose()?.unwrap_or_default();
+        if let Some(socket) = &self.socket {
+            let sent = socket.send_filter(&compiled.program, compiled.flags);
+            sent.map_err(|source| Error::Talk { source })?;
+        }
+        self.warnings.extend(compiled.warnings);
+        Ok(())
+    }
+
     /// What only the parent has the privilege for.
-    fn limit(&self, plan: &Plan) -> Result<(), Error> {
-        tune::apply(plan, self.pid)?;
+    fn limit(&self, process: &PlannedProcess) -> Result<(), Error> {
+        tune::schedule(process, self.pid)?;
         let pid = self.pid.as_raw();
-        if let Some(score) = plan.process.oom_score_adj {
+        if let Some(score) = process.oom_score_adj {
             let path = format!("/proc/{pid}/oom_score_adj");
             std::fs::write(&path, score.to_string()).map_err(|error| Error::Path {
                 action: "write",
@@ -267,7 +274,7 @@ impl Process {
                 source: Errno::from_raw(error.raw_os_error().unwrap_or_default()),
             })?;
         }
-        for (resource, soft, hard, name) in &plan.process.rlimits {
+        for (resource, soft, hard, name) in &process.rlimits {
             prlimit(self.pid, *resource, *soft, *hard).map_err(|source| Error::Path {
                 action: "set the resource limit",
                 path: name.into(),
@@ -279,15 +286,19 @@ impl Process {
 
     fn create_runtime_hooks(&mut self, spec: &Spec) -> Result<(), Error> {
         let state = self.states[0].replacen("\"running\"", "\"creating\"", 1);
-        match self.receive()? {
-            Report::Hooks => {}
-            report => return Err(self.unexpected(report)),
+        loop {
+            match self.receive()? {
+                Report::Console(master) => self.console = Some(master),
+                Report::Hooks => break,
+                report => return Err(self.unexpected(report)),
+            }
         }
         let hooks = spec.hooks.iter();
-        for (stage, list) in hooks.flat_map(|hooks| {
-            [("prestart", &hooks.prestart), ("createRuntime", &hooks.create_runtime)]
-        }) {
-            hooks::run(stage, list, &state)?;
+        // The older kind is from before there was `creating`, and is told what it was told then.
+        let created = state.replacen("\"creating\"", "\"created\"", 1);
+        for hooks in hooks {
+            hooks::run("prestart", &hooks.prestart, &created)?;
+            hooks::run("createRuntime", &hooks.create_runtime, &state)?;
         }
         self.send(Command::Continue)
     }
@@ -333,15 +344,7 @@ impl Process {
             Report::Failed(failure) => {
                 let plan = self.plan.as_ref();
                 let object = plan.map(|plan| plan.object(failure.step, failure.object));
-                let (object, source) = (object.unwrap_or_default(), failure.errno);
-                let program = || object.trim_matches('`').to_owned();
-                match (failure.step, source) {
-                    (Step::Execute, Errno::ENOENT | Errno::ENOTDIR) => {
-                        Error::NotFound { program: program(), source }
-                    }
-                    (Step::Execute, _) => Error::NotExecutable { program: program(), source },
-                    (step, _) => Error::Setup { step, object, source },
-                }
+                failure.into_error(object.unwrap_or_default())
             }
             Report::Closed => Error::ChildEnded,
             _ => Error::Talk { source: Errno::EPROTO },
@@ -349,7 +352,7 @@ impl Process {
     }
 
     /// Kills what there is and removes it, and gives `error` back.
-    fn abandon(mut self, error: Error) -> Error {
+    pub(super) fn abandon(mut self, error: Error) -> Error {
         let _ = self.kill(libc::SIGKILL);
         let _ = self.wait();
         let _ = self.delete();
@@ -387,7 +390,7 @@ impl Process {
 
     /// The directories of the container's control group, one a hierarchy.
     pub fn cgroup_directories(&self) -> Vec<PathBuf> {
-        self.cgroup.directories()
+        self.cgroup.as_ref().map(Cgroup::directories).unwrap_or_default()
     }
 
     /// Sends a signal, by number.
@@ -420,8 +423,7 @@ impl Process {
     /// # Errors
     /// When the group does not go away, or a `poststop` hook fails; every one of them is run.
     pub fn delete(&mut self) -> Result<(), Error> {
-        let removed = self.cgroup.delete();
-        let mut result = removed;
+        let mut result = self.cgroup.as_mut().map_or(Ok(()), Cgroup::delete);
         for hook in &self.poststop {
             let run = hooks::run("poststop", std::slice::from_ref(hook), &self.states[1]);
             result = result.and(run);

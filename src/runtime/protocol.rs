@@ -12,13 +12,22 @@
 //!           ←  FAILED (step, object, errno)   at any time, and the child ends
 //! ```
 //! The parent never waits before FILTER, so a fast start needs no more switches than that.
+//!
+//! A container that is made now and started later by another process has a listening socket instead: it says READY, and
+//! START comes from whoever connects first and says it; what follows goes back there. The socket lies in a folder that is
+//! closed to everybody but the container's owner, and its descriptor is closed by the kernel when the program begins.
+//!
+//! A further process of a container gets FILTER and START alone.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socketpair,
+};
 
-use super::error::Step;
+use super::error::{Error, Step};
 use crate::sys::seccomp::{Instruction, MAX_INSTRUCTIONS};
 use crate::sys::socket;
 
@@ -39,6 +48,21 @@ pub(super) struct Failure {
     pub step: Step,
     pub object: u32,
     pub errno: Errno,
+}
+
+impl Failure {
+    /// In words, with the object's name.
+    pub(super) fn into_error(self, object: String) -> Error {
+        let source = self.errno;
+        let program = || object.trim_matches('`').to_owned();
+        match (self.step, source) {
+            (Step::Execute, Errno::ENOENT | Errno::ENOTDIR) => {
+                Error::NotFound { program: program(), source }
+            }
+            (Step::Execute, _) => Error::NotExecutable { program: program(), source },
+            (step, _) => Error::Setup { step, object, source },
+        }
+    }
 }
 
 /// From the child.
@@ -76,7 +100,27 @@ pub(super) fn pair() -> Result<(ParentEnd, ChildEnd), Errno> {
     Ok((ParentEnd(parent), ChildEnd(child)))
 }
 
+/// A listening socket at `path`, which must be short (`sun_path` of unix(7)) and new.
+pub(super) fn listen_at(path: &Path) -> Result<OwnedFd, Errno> {
+    let socket = new_socket()?;
+    bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    listen(&socket, Backlog::new(1)?)?;
+    Ok(socket)
+}
+
+fn new_socket() -> Result<OwnedFd, Errno> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    nix::sys::socket::socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)
+}
+
 impl ParentEnd {
+    /// Connects to the child that listens at `path`.
+    pub(super) fn connect(path: &Path) -> Result<Self, Errno> {
+        let socket = new_socket()?;
+        connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+        Ok(Self(socket))
+    }
+
     pub(super) fn send(&self, command: Command) -> Result<(), Errno> {
         socket::send(&self.0, &[command as u8], &[])
     }
@@ -128,6 +172,18 @@ impl ParentEnd {
 }
 
 impl ChildEnd {
+    /// Waits for somebody who connects and says START.
+    pub(super) fn accept_start(listener: &OwnedFd) -> Result<Self, Errno> {
+        loop {
+            let end = Self(socket::accept(listener)?);
+            match end.expect(Command::Start) {
+                // Who wanted to start it is gone without having done so.
+                Err(Errno::EPIPE | Errno::ECONNRESET) => {}
+                result => return result.map(|()| end),
+            }
+        }
+    }
+
     /// Waits for `command`, and nothing else.
     pub(super) fn expect(&self, command: Command) -> Result<(), Errno> {
         let mut buffer = [0; 1];

@@ -75,10 +75,25 @@ pub enum Ids {
 
 /// Makes this process, which must have one thread, root in a user namespace and a mount namespace of its own.
 pub fn enter() -> Result<Ids, Error> {
+    let ids = unshare_with(false)?;
+    let (root, wheel) = (Uid::from_raw(0), Gid::from_raw(0));
+    setresgid(wheel, wheel, wheel).map_err(Error::SetIds)?;
+    setresuid(root, root, root).map_err(Error::SetIds)?;
+    Ok(ids)
+}
+
+/// As [`enter`], but every id that the user has stays what it is, so that a spec's `hostID` means what it says, and this
+/// process stays who it is: it has all the power in there until it executes something.
+pub fn enter_as_self() -> Result<Ids, Error> {
+    unshare_with(true)
+}
+
+fn unshare_with(same: bool) -> Result<Ids, Error> {
     let (uid, gid) = (getuid(), getgid());
     let mut helper = Command::new("/proc/self/exe")
         .arg(MAP_IDS_VERB)
         .args([std::process::id().to_string(), uid.to_string(), gid.to_string()])
+        .args(same.then_some("--same"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -95,15 +110,13 @@ pub fn enter() -> Result<Ids, Error> {
     let ids = if mapped {
         Ids::Range
     } else {
-        write("/proc/self/uid_map", &format!("0 {uid} 1"))?;
+        let inside = |own: u32| if same { own } else { 0 };
+        write("/proc/self/uid_map", &format!("{} {uid} 1", inside(uid.as_raw())))?;
         // Groups that deny could be left otherwise (user_namespaces(7), CVE-2014-8989).
         write("/proc/self/setgroups", "deny")?;
-        write("/proc/self/gid_map", &format!("0 {gid} 1"))?;
+        write("/proc/self/gid_map", &format!("{} {gid} 1", inside(gid.as_raw())))?;
         Ids::Single
     };
-    let (root, wheel) = (Uid::from_raw(0), Gid::from_raw(0));
-    setresgid(wheel, wheel, wheel).map_err(Error::SetIds)?;
-    setresuid(root, root, root).map_err(Error::SetIds)?;
     Ok(ids)
 }
 
@@ -112,8 +125,8 @@ fn write(path: &'static str, text: &str) -> Result<(), Error> {
 }
 
 /// Waits for a byte on standard input and then maps the ids of the process `pid` into its new user namespace, from
-/// outside, where `newuidmap(1)` has its privilege. Says whether that went well.
-pub fn map_ids(pid: u32, uid: u32, gid: u32) -> bool {
+/// outside, where `newuidmap(1)` has its privilege: from root on, or with `same` as themselves. Says whether that went well.
+pub fn map_ids(pid: u32, uid: u32, gid: u32, same: bool) -> bool {
     if io::stdin().read_exact(&mut [0]).is_err() {
         return false;
     }
@@ -125,7 +138,9 @@ pub fn map_ids(pid: u32, uid: u32, gid: u32) -> bool {
         return false;
     };
     let map = |program: &str, own: u32, (first, count): (u32, u32)| {
-        let arguments = [pid, 0, own, 1, 1, first, count].map(|number| number.to_string());
+        let (inside, behind) = if same { (own, first) } else { (0, 1) };
+        let arguments = [pid, inside, own, 1, behind, first, count];
+        let arguments = arguments.map(|number| number.to_string());
         Command::new(program).args(arguments).status().is_ok_and(|status| status.success())
     };
     map("newuidmap", uid, uids) && map("newgidmap", gid, gids)
@@ -142,7 +157,8 @@ fn subordinate(file: &str, uid: u32, name: Option<&str>) -> Option<(u32, u32)> {
     })
 }
 
-fn user_name(uid: u32) -> Option<String> {
+/// What `/etc/passwd` calls a user.
+pub fn user_name(uid: u32) -> Option<String> {
     let passwd = fs::read_to_string("/etc/passwd").ok()?;
     passwd.lines().find_map(|line| {
         let mut fields = line.split(':');

@@ -17,6 +17,8 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::error::Error;
 use super::idmap::IdMap;
+use crate::oci::runtime_spec::Spec;
+use crate::oci::runtime_spec::linux::NamespaceKind;
 use crate::sys::mount::{self, Change};
 use crate::sys::process::{StringArray, fexecve};
 
@@ -45,6 +47,20 @@ pub(super) fn is_needed(ids: Option<&IdMap>) -> bool {
         Ok(file) => ids.maps_host_uid(file.st_uid) || file.st_mode & 0o022 != 0,
         Err(_) => true,
     }
+}
+
+/// As [`seal`], if a container with this spec could overwrite the program.
+///
+/// # Errors
+/// As for [`seal`]; [`Error::Invalid`] for id mappings that make no sense.
+pub fn seal_for(spec: &Spec) -> Result<(), Error> {
+    let linux = spec.linux.as_ref();
+    let user = linux.and_then(|linux| linux.namespace(NamespaceKind::User));
+    let ids = match (linux, user) {
+        (Some(linux), Some(user)) if user.path.is_none() => Some(IdMap::of(linux)?),
+        _ => None,
+    };
+    if is_needed(ids.as_ref()) { seal() } else { Ok(()) }
 }
 
 /// Starts this program again, with the same arguments and environment, from a copy that nobody can write to: a detached

@@ -40,7 +40,7 @@ pub(super) fn clone_child(
         Clone::Parent(pid, pidfd) => Ok((pid, pidfd, parent)),
         Clone::Child => {
             drop(parent);
-            child::run(plan, &child)
+            child::run(plan, child)
         }
     }
 }

@@ -9,21 +9,21 @@ use nix::sched::setns;
 use nix::unistd::Pid;
 
 use super::error::Error;
-use super::plan::{NetDevice, Plan};
+use super::plan::{NetDevice, PlannedProcess};
 use crate::sys::clone;
 use crate::sys::netlink::{Address, Link, Socket};
 use crate::sys::schedule::{ioprio_set, sched_setattr};
 
-/// Sets what the plan says of scheduling, and moves network interfaces into the process's network namespace.
-pub(super) fn apply(plan: &Plan, pid: Pid) -> Result<(), Error> {
+/// Sets what the plan says of scheduling.
+pub(super) fn schedule(process: &PlannedProcess, pid: Pid) -> Result<(), Error> {
     let error = |action| move |source| Error::Process { action, pid: pid.as_raw(), source };
-    if let Some(attr) = plan.process.scheduler {
+    if let Some(attr) = process.scheduler {
         sched_setattr(pid, attr).map_err(error("set `process.scheduler` of"))?;
     }
-    if let Some((class, level)) = plan.process.io_priority {
+    if let Some((class, level)) = process.io_priority {
         ioprio_set(pid, class, level).map_err(error("set `process.ioPriority` of"))?;
     }
-    if plan.net_devices.is_empty() { Ok(()) } else { move_devices(&plan.net_devices, pid) }
+    Ok(())
 }
 
 /// Connections to this process's network namespace and to the container's.
@@ -33,7 +33,11 @@ struct Namespaces {
     file: File,
 }
 
-fn move_devices(devices: &[NetDevice], pid: Pid) -> Result<(), Error> {
+/// Moves network interfaces into the process's network namespace.
+pub(super) fn move_devices(devices: &[NetDevice], pid: Pid) -> Result<(), Error> {
+    if devices.is_empty() {
+        return Ok(());
+    }
     let namespaces = connect(pid)?;
     devices.iter().try_for_each(|device| {
         move_device(device, &namespaces).map_err(|source| Error::Path {

@@ -5,11 +5,27 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recv, recvmsg, sendmsg,
+    ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, UnixAddr, accept4, recv, recvmsg,
+    sendmsg,
 };
 
 /// The most descriptors that one message can carry here.
 pub const MAX_DESCRIPTORS: usize = 16;
+
+/// Takes the next connection to a listening socket (`accept4(2)`).
+///
+/// # Errors
+/// What `accept4(2)` reports.
+pub fn accept(listener: impl AsFd) -> Result<OwnedFd, Errno> {
+    let fd = loop {
+        match accept4(listener.as_fd().as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
+            Err(Errno::EINTR | Errno::ECONNABORTED) => {}
+            accepted => break accepted?,
+        }
+    };
+    // SAFETY: the call succeeded, and the new descriptor has no other owner.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
 
 /// Sends one message with descriptors.
 ///

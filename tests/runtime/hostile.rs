@@ -79,7 +79,7 @@ fn links_of_an_image_lead_nowhere() {
             if matches!(name, "proc" | "sys" | "dev") {
                 // What safeguards are written to must be where it looks to be.
                 assert_eq!(ran.code, 125, "{what} {ran:?}");
-                assert!(ran.err.contains("ELOOP"), "{what} {ran:?}");
+                assert!(ran.err.contains("too many symbolic links"), "{what} {ran:?}");
             }
         }
     }

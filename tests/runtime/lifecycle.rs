@@ -22,12 +22,14 @@ fn exit_codes_are_dockers() {
         (ran.code, ran.err.as_str()),
         (
             127,
-            "mydocker: executable file `no-such-program` not found in the container: ENOENT: No such file or directory\n"
+            "mydocker: executable file `no-such-program` not found in the container: no such file or directory\n"
         )
     );
-    for (program, errno) in
-        [("/etc", "EACCES"), ("/tmp/plain", "EACCES"), ("/tmp/empty", "ENOEXEC")]
-    {
+    for (program, cause) in [
+        ("/etc", "permission denied"),
+        ("/tmp/plain", "permission denied"),
+        ("/tmp/empty", "exec format error"),
+    ] {
         fs::write(bundle.root().join("tmp/plain"), "x").unwrap();
         fs::write(bundle.root().join("tmp/empty"), "").unwrap();
         let executable = fs::Permissions::from_mode(0o755);
@@ -35,10 +37,7 @@ fn exit_codes_are_dockers() {
         bundle.set("/process/args", json!([program]));
         let ran = bundle.run();
         assert_eq!(ran.code, 126, "{ran:?}");
-        assert!(
-            ran.err.starts_with(&format!("mydocker: execute `{program}`: {errno}: ")),
-            "{ran:?}"
-        );
+        assert!(ran.err.starts_with(&format!("mydocker: execute `{program}`: {cause}")), "{ran:?}");
     }
 }
 
@@ -69,16 +68,10 @@ fn no_signal_is_blocked_or_ignored() {
 fn messages_name_the_object() {
     let mut bundle = Bundle::new("true");
     bundle.bind("/no/such/source".as_ref(), "/x", &[]);
-    assert_eq!(
-        bundle.refusal(),
-        "mydocker: open `/no/such/source`: ENOENT: No such file or directory\n"
-    );
+    assert_eq!(bundle.refusal(), "mydocker: open `/no/such/source`: no such file or directory\n");
     let mut bundle = Bundle::new("true");
     bundle.bind("/etc".as_ref(), "/bin/busybox", &[]);
-    assert_eq!(
-        bundle.refusal(),
-        "mydocker: mount `/etc` on `/bin/busybox`: ENOTDIR: Not a directory\n"
-    );
+    assert_eq!(bundle.refusal(), "mydocker: mount `/etc` on `/bin/busybox`: not a directory\n");
     let mut bundle = Bundle::new("true");
     bundle.set("/linux/intelRdt", json!({}));
     assert_eq!(bundle.refusal(), "mydocker: unsupported `linux.intelRdt`\n");
@@ -114,7 +107,7 @@ fn hooks_run_in_their_places() {
     let log = fs::read_to_string(&log).unwrap();
     let host = fs::read_link("/proc/self/ns/mnt").unwrap();
     let expected = [
-        ("prestart", true, "creating"),
+        ("prestart", true, "created"),
         ("createRuntime", true, "creating"),
         ("createContainer", false, "creating"),
         ("poststart", true, "running"),
@@ -133,7 +126,7 @@ fn hooks_run_in_their_places() {
     bundle.set("/hooks", json!({"createContainer": [{"path": "/no/such/hook"}]}));
     assert_eq!(
         bundle.refusal(),
-        "mydocker: run a hook `/no/such/hook`: ENOENT: No such file or directory\n"
+        "mydocker: run a hook `/no/such/hook`: no such file or directory\n"
     );
     bundle.set("/hooks", json!({"createRuntime": [{"path": "/bin/false"}]}));
     assert_eq!(bundle.refusal(), "mydocker: createRuntime hook `/bin/false` ended with status 1\n");

@@ -59,7 +59,7 @@ pub(super) fn make(directory: &Path) -> Result<(), Error> {
 }
 
 /// Writes what a setting says, into the file that there is.
-pub(super) fn apply(directory: &Path, setting: &Setting) -> Result<(), Error> {
+pub(in crate::runtime) fn apply(directory: &Path, setting: &Setting) -> Result<(), Error> {
     if let Some(usage) = setting.usage {
         let path = directory.join(usage);
         let text = fs::read_to_string(&path).map_err(|error| failed("read", &path, &error))?;
@@ -79,7 +79,7 @@ pub(super) fn apply(directory: &Path, setting: &Setting) -> Result<(), Error> {
 }
 
 /// Writes a control file, which takes one write and no truncation.
-pub(super) fn write(path: &Path, value: &str) -> Result<(), Error> {
+pub(in crate::runtime) fn write(path: &Path, value: &str) -> Result<(), Error> {
     let file = fs::OpenOptions::new().write(true).open(path);
     file.and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()))
         .map_err(|error| failed("write", path, &error))
@@ -125,7 +125,7 @@ pub(super) fn move_processes(group: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-pub(super) fn remove(directory: &Path) -> Result<(), Error> {
+pub(in crate::runtime) fn remove(directory: &Path) -> Result<(), Error> {
     let mut waited = Duration::ZERO;
     loop {
         match fs::remove_dir(directory) {

@@ -16,14 +16,17 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::unistd::Uid;
 
+use super::defaults;
 use super::error::Error;
 use super::host::{CgroupVersion, cgroup_version};
 use super::idmap::IdMap;
 use super::process::{Bundle, Options};
+use super::rootless;
 use crate::oci::runtime_spec::linux::{DeviceRule, Linux, NamespaceKind, Resources};
 use crate::oci::runtime_spec::{Mount, Spec};
-use files::{apply, delegate, failed, inherit_cpuset, make, move_processes, remove, write};
-use settings::Setting;
+pub(super) use files::{apply, remove, write};
+use files::{delegate, failed, inherit_cpuset, make, move_processes};
+pub(super) use settings::{Setting, v1, v2};
 
 /// Where control groups are mounted (`file-hierarchy(7)`).
 pub(super) const MOUNT_POINT: &str = "/sys/fs/cgroup";
@@ -58,6 +61,8 @@ pub(super) struct Cgroup {
     directory: Option<OwnedFd>,
     /// What has been made.
     made: Vec<PathBuf>,
+    /// Whether there is to be a group in every version 1 hierarchy, whether or not a limit needs it.
+    every_controller: bool,
 }
 
 impl Cgroup {
@@ -80,15 +85,23 @@ impl Cgroup {
         // Nothing that a user namespace's root mounts has working device nodes, and it can make none: only the nodes that
         // it is handed on purpose are worth rules.
         let handed = linux.is_some_and(|linux| !linux.devices.is_empty());
-        let devices = if user_namespace && !handed { &[][..] } else { &resources.devices };
+        // To a caller who is root in a user namespace only, the same goes, and the kernel lets it set none.
+        let unused = user_namespace && !handed || !rootless::has_all_ids();
+        let devices = if unused { &[][..] } else { &resources.devices };
+        let mut devices = devices.to_vec();
+        if !devices.is_empty() {
+            // What the specification says that every container has can be used, whatever an engine forgot to allow.
+            devices.extend(defaults::allowed_devices());
+        }
         let cgroup = Self {
             version,
             path: path(bundle, linux, options)?,
             settings,
-            devices: devices.to_vec(),
+            devices,
             delegate: None,
             directory: None,
             made: Vec::new(),
+            every_controller: options.every_controller,
         };
         match (version, cgroup.settings.first()) {
             (CgroupVersion::None, Some(setting)) => Err(missing(setting)),
@@ -128,6 +141,11 @@ impl Cgroup {
         }
     }
 
+    /// Where in each hierarchy the groups are.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Whether there is no group although the machine has groups.
     pub(super) fn is_missing(&self) -> bool {
         self.version == CgroupVersion::V2 && self.directory.is_none()
@@ -148,6 +166,9 @@ impl Cgroup {
             self.settings.iter().map(|setting| setting.controller).collect();
         if !self.devices.is_empty() {
             names.insert("devices");
+        }
+        if self.every_controller {
+            names.extend(mounted_v1_controllers());
         }
         names
     }
@@ -236,7 +257,17 @@ impl Cgroup {
                 return Err(missing(settings().next().unwrap_or(&rules)));
             }
             let directory = hierarchy.join(&self.path);
-            make(&directory)?;
+            match make(&directory) {
+                // Nothing asks for this group: without it, the container is where its caller is.
+                Err(Error::Cgroup {
+                    source: Errno::EROFS | Errno::EACCES | Errno::EPERM, ..
+                }) if settings().next().is_none()
+                    && (controller != "devices" || self.devices.is_empty()) =>
+                {
+                    continue;
+                }
+                made => made?,
+            }
             self.made.push(directory.clone());
             if controller == "cpuset" {
                 inherit_cpuset(&hierarchy, &directory)?;
@@ -250,7 +281,7 @@ impl Cgroup {
                     written => written?,
                 }
             }
-            if controller == "devices" {
+            if controller == "devices" && !self.devices.is_empty() {
                 for (file, value) in devices::v1_lines(&self.devices)? {
                     write(&directory.join(file), &value)?;
                 }
@@ -288,11 +319,26 @@ impl Cgroup {
     }
 }
 
+/// The version 1 controllers that are mounted, one a hierarchy.
+fn mounted_v1_controllers() -> Vec<&'static str> {
+    let mut hierarchies = BTreeSet::new();
+    let mounted = |name: &&str| {
+        let hierarchy = Path::new(MOUNT_POINT).join(name);
+        // Controllers can share a hierarchy, as `cpu,cpuacct` often do, by links to the same directory.
+        hierarchy.join("tasks").exists()
+            && hierarchy.canonicalize().is_ok_and(|real| hierarchies.insert(real))
+    };
+    V1_CONTROLLERS.into_iter().chain(["cpuacct"]).filter(mounted).collect()
+}
+
 fn path(bundle: &Bundle, linux: Option<&Linux>, options: &Options) -> Result<PathBuf, Error> {
     let invalid = |reason: &str| Error::Invalid {
         field: "linux.cgroupsPath".to_owned(),
         reason: reason.to_owned(),
     };
+    if options.systemd_cgroup {
+        return Err(Error::Unsupported { field: "--systemd-cgroup".to_owned() });
+    }
     let parent = options.cgroup_parent.clone().unwrap_or_else(|| PathBuf::from(PARENT));
     let path = match linux.and_then(|linux| linux.cgroups_path.as_deref()) {
         None | Some("") => parent.join(&bundle.id),
@@ -316,7 +362,7 @@ fn path(bundle: &Bundle, linux: Option<&Linux>, options: &Options) -> Result<Pat
     Ok(relative)
 }
 
-fn missing(setting: &Setting) -> Error {
+pub(super) fn missing(setting: &Setting) -> Error {
     let hint = match setting.controller {
         "memory" => " (some boards need `cgroup_enable=memory` on the kernel's command line)",
         _ => "",

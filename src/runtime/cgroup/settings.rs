@@ -10,7 +10,7 @@ use crate::runtime::error::Error;
 
 /// One value for one file.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Setting {
+pub(in crate::runtime) struct Setting {
     pub controller: &'static str,
     pub file: String,
     pub value: String,
@@ -23,7 +23,11 @@ pub(super) struct Setting {
 }
 
 impl Setting {
-    pub(super) fn new(controller: &'static str, file: impl Into<String>, value: String) -> Self {
+    pub(in crate::runtime) fn new(
+        controller: &'static str,
+        file: impl Into<String>,
+        value: String,
+    ) -> Self {
         Self { controller, file: file.into(), value, optional: false, instead: None, usage: None }
     }
 }
@@ -42,7 +46,7 @@ fn invalid(field: &str, reason: &str) -> Error {
 }
 
 /// The settings for a version 2 group.
-pub(super) fn v2(resources: &Resources) -> Result<Vec<Setting>, Error> {
+pub(in crate::runtime) fn v2(resources: &Resources) -> Result<Vec<Setting>, Error> {
     let mut list = Vec::new();
     if let Some(memory) = &resources.memory {
         v2_memory(memory, &mut list)?;
@@ -213,7 +217,7 @@ fn rdma(resources: &Resources, list: &mut Vec<Setting>) -> Result<(), Error> {
 }
 
 /// The settings for version 1 groups. `unified` is about version 2 alone.
-pub(super) fn v1(resources: &Resources) -> Result<Vec<Setting>, Error> {
+pub(in crate::runtime) fn v1(resources: &Resources) -> Result<Vec<Setting>, Error> {
     if let Some(file) = resources.unified.keys().next() {
         return Err(invalid(&format!("unified `{file}`"), "it needs cgroup version 2"));
     }

@@ -6,7 +6,7 @@ use nix::sys::stat::{Mode, umask};
 use super::{At, Done, agent};
 use crate::oci::capability::Capability;
 use crate::runtime::error::Step;
-use crate::runtime::plan::Plan;
+use crate::runtime::plan::{Agent, PlannedProcess};
 use crate::sys::caps::capset;
 use crate::sys::process;
 use crate::sys::schedule;
@@ -16,8 +16,12 @@ use crate::sys::seccomp::{Instruction, set_mode_filter};
 ///
 /// The order matters: the bounding set is cut while there is a capability to do it by; the filter comes last, as it may
 /// forbid what the other steps need, but before the capability goes that it takes to set one without `no_new_privs`.
-pub(super) fn assume(plan: &Plan, (filter, flags): &(Vec<Instruction>, u32), state: &str) -> Done {
-    let process = &plan.process;
+pub(super) fn assume(
+    process: &PlannedProcess,
+    die_with_parent: bool,
+    (filter, flags): &(Vec<Instruction>, u32),
+    agent: Option<(&Agent, &str)>,
+) -> Done {
     let sets = &process.capabilities;
     if let Some(domain) = process.personality {
         schedule::personality(domain).during(Step::Personality)?;
@@ -27,11 +31,11 @@ pub(super) fn assume(plan: &Plan, (filter, flags): &(Vec<Instruction>, u32), sta
     }
     umask(Mode::from_bits_truncate(process.umask));
     cut_bounding_set(sets.bounding.bits())?;
-    set_groups(plan, &process.groups)?;
+    set_groups(process, &process.groups)?;
     process::set_keepcaps(true).during(Step::UserId)?;
     process::setresgid(process.gid).during(Step::UserId)?;
     process::setresuid(process.uid).during(Step::UserId)?;
-    if plan.die_with_parent {
+    if die_with_parent {
         // Behind the change of user, which would clear it.
         process::set_pdeathsig(libc::SIGKILL).during(Step::ParentDeath)?;
     }
@@ -44,9 +48,9 @@ pub(super) fn assume(plan: &Plan, (filter, flags): &(Vec<Instruction>, u32), sta
             let permitted = sets.permitted.bits() | admin;
             capset(admin, permitted, 0).during(Step::Capabilities)?;
         }
-        match &plan.agent {
+        match agent {
             None => set_mode_filter(filter, *flags).during(Step::Seccomp)?,
-            Some(agent) => {
+            Some((agent, state)) => {
                 agent::set_filter(filter, *flags, agent, state).during(Step::Seccomp)?;
             }
         }
@@ -76,9 +80,9 @@ fn cut_bounding_set(keep: u64) -> Done {
 
 /// Sets the supplementary groups. An ordinary user's user namespace may not (`user_namespaces(7)`), which is of no matter
 /// as long as nothing but the primary group is asked for.
-pub(super) fn set_groups(plan: &Plan, groups: &[u32]) -> Done {
+pub(super) fn set_groups(planned: &PlannedProcess, groups: &[u32]) -> Done {
     match process::setgroups(groups) {
-        Err(Errno::EPERM) if plan.process.groups.len() < 2 => Ok(()),
+        Err(Errno::EPERM) if planned.groups.len() < 2 => Ok(()),
         set => set.during(Step::Groups),
     }
 }

@@ -6,6 +6,7 @@
 mod agent;
 mod copy_up;
 mod dev;
+mod exec;
 mod identity;
 mod mounts;
 mod place;
@@ -21,18 +22,22 @@ use std::os::unix::ffi::OsStrExt;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlink, readlinkat};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::stat::Mode;
-use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, fchdir, getcwd, sethostname, setsid};
+use nix::sys::stat::{Mode, stat};
+use nix::unistd::{
+    AccessFlags, access, dup2_stderr, dup2_stdin, dup2_stdout, fchdir, getcwd, sethostname, setsid,
+};
 
 use super::error::{HookOutcome, Step};
 use super::hooks;
-use super::plan::Plan;
+use super::plan::{Plan, PlannedProcess};
 use super::protocol::{ChildEnd, Command, Failure};
 use crate::oci::runtime_spec::Hook;
 use crate::sys::mount::FsContext;
 use crate::sys::process;
 use crate::sys::seccomp::Instruction;
 use crate::sys::{clone, net, tty};
+
+pub(super) use exec::run as run_exec;
 
 /// A step's end. What failed is known by its step and by the number of its object in the plan.
 type Done = Result<(), Failure>;
@@ -56,11 +61,13 @@ impl<T> At<T> for Result<T, Errno> {
 /// What the steps hand on to each other.
 struct Child<'a> {
     plan: &'a Plan,
-    parent: &'a ChildEnd,
+    parent: ChildEnd,
     /// A proc of the container's own, whatever is at its `/proc`.
     proc: Option<OwnedFd>,
     /// The container's devpts, for a terminal.
     devpts: Option<OwnedFd>,
+    /// The host's control groups, of which the container is shown its own.
+    hierarchies: Option<OwnedFd>,
     /// Whether the control groups are joined.
     joined: bool,
     /// The state that hooks get, with this process's number outside.
@@ -70,19 +77,20 @@ struct Child<'a> {
 }
 
 /// Walks through `plan`, and becomes the program or ends.
-pub(super) fn run(plan: &Plan, parent: &ChildEnd) -> ! {
+pub(super) fn run(plan: &Plan, parent: ChildEnd) -> ! {
     let mut child = Child {
         plan,
         parent,
         proc: None,
         devpts: None,
+        hierarchies: None,
         joined: false,
         hook_state: String::new(),
         filter: (Vec::new(), 0),
     };
     let Err(failure) = child.walk();
     // If the parent is gone, nobody wants to know.
-    let _ = parent.failed(failure);
+    let _ = child.parent.failed(failure);
     clone::exit(1)
 }
 
@@ -91,6 +99,10 @@ impl Child<'_> {
         self.leave_the_caller()?;
         self.become_root()?;
         self.set_names()?;
+        if !self.plan.cgroup_namespace {
+            // Before something of the container's is put over the host's name for a while.
+            self.hierarchies = place::open_host(c"/sys/fs/cgroup").ok();
+        }
         let root = root::make(self.plan)?;
         self.mount_all(&root)?;
         self.open_proc()?;
@@ -107,11 +119,25 @@ impl Child<'_> {
         self.enter_working_directory(&root)?;
         self.set_streams()?;
         self.close_descriptors(root)?;
-        self.parent.ready().during(Step::Talk)?;
-        self.parent.expect(Command::Start).during(Step::Talk)?;
+        self.wait_for_start()?;
         self.run_hooks(&self.plan.start_container, self.plan.create_container.len())?;
-        identity::assume(self.plan, &self.filter, &self.hook_state)?;
-        execute(self.plan)
+        let plan = self.plan;
+        let agent = plan.agent.as_ref().map(|agent| (agent, self.hook_state.as_str()));
+        identity::assume(&plan.process, plan.die_with_parent, &self.filter, agent)?;
+        execute(&plan.process)
+    }
+
+    /// Stands ready until who made it says START; or, if it was left with a socket, until somebody does so there, who is
+    /// told from then on what goes wrong.
+    fn wait_for_start(&mut self) -> Done {
+        let Some(listener) = &self.plan.start else {
+            self.parent.ready().during(Step::Talk)?;
+            return self.parent.expect(Command::Start).during(Step::Talk);
+        };
+        look_for_program(&self.plan.process)?;
+        self.parent.ready().during(Step::Talk)?;
+        self.parent = ChildEnd::accept_start(listener).during(Step::Talk)?;
+        Ok(())
     }
 
     /// A session of one's own: a program that shares the caller's terminal cannot push keys into it (TIOCSTI), as that
@@ -119,18 +145,14 @@ impl Child<'_> {
     fn leave_the_caller(&mut self) -> Done {
         setsid().during(Step::Session)?;
         process::reset_signals().during(Step::Signals)?;
-        match process::join_session_keyring() {
-            // Kernels without keys have none to hide.
-            Err(Errno::ENOSYS) => Ok(()),
-            joined => joined.during(Step::Keyring),
-        }
+        if self.plan.no_new_keyring { Ok(()) } else { leave_the_keyring() }
     }
 
     /// Becomes root of the new user namespace, once the parent has mapped the ids.
     fn become_root(&mut self) -> Done {
         self.parent.expect(Command::Mapped).during(Step::Talk)?;
         if self.plan.ids.is_some() {
-            identity::set_groups(self.plan, &[])?;
+            identity::set_groups(&self.plan.process, &[])?;
             process::setresgid(0).during(Step::UserId)?;
             process::setresuid(0).during(Step::UserId)?;
         }
@@ -297,9 +319,7 @@ impl Child<'_> {
             place::find_or_make(root.as_fd(), cwd, place::Kind::Directory, false)
                 .during(Step::Directory)?
         };
-        fchdir(&directory).during(Step::ChangeDirectory)?;
-        let inside = getcwd().is_ok_and(|path| path.as_os_str().as_bytes().starts_with(b"/"));
-        if inside { Ok(()) } else { Err(Errno::EXDEV).during(Step::UnsafeDirectory) }
+        enter(&directory)
     }
 
     /// Closes everything but the standard streams and the way to the parent, so that nothing of the host is left for
@@ -307,19 +327,45 @@ impl Child<'_> {
     fn close_descriptors(&mut self, root: OwnedFd) -> Done {
         // What has an owner here is closed by it. The plan's owner is never to be dropped: this process does not return.
         drop((root, self.proc.take(), self.devpts.take()));
-        let number = |fd: BorrowedFd<'_>| fd.as_raw_fd().unsigned_abs();
-        let mut kept = vec![number(self.parent.as_fd())];
-        kept.extend(self.plan.agent.as_ref().map(|agent| number(agent.socket.as_fd())));
-        kept.sort_unstable();
-        let mut first = 3;
-        for kept in kept {
-            if first < kept {
-                process::close_range(first, kept - 1).during(Step::CloseDescriptors)?;
-            }
-            first = kept + 1;
-        }
-        process::close_range(first, u32::MAX).during(Step::CloseDescriptors)
+        let kept = [
+            Some(self.parent.as_fd()),
+            self.plan.start.as_ref().map(AsFd::as_fd),
+            self.plan.agent.as_ref().map(|agent| agent.socket.as_fd()),
+        ];
+        close_all_but(self.plan.preserve_fds, &kept)
     }
+}
+
+/// Closes every descriptor but the standard streams, the `preserved` ones behind them, and those that are `kept`, which the
+/// kernel closes when the program begins.
+fn close_all_but(preserved: u32, kept: &[Option<BorrowedFd<'_>>]) -> Done {
+    let kept = kept.iter().flatten().map(|fd| fd.as_raw_fd().unsigned_abs());
+    let mut kept: Vec<u32> = kept.collect();
+    kept.sort_unstable();
+    let mut first = 3_u32.saturating_add(preserved);
+    for fd in kept {
+        if fd > first {
+            process::close_range(first, fd - 1).during(Step::CloseDescriptors)?;
+        }
+        first = first.max(fd.saturating_add(1));
+    }
+    process::close_range(first, u32::MAX).during(Step::CloseDescriptors)
+}
+
+/// No key of the caller's session comes along.
+fn leave_the_keyring() -> Done {
+    match process::join_session_keyring() {
+        // Kernels without keys have none to hide.
+        Err(Errno::ENOSYS) => Ok(()),
+        joined => joined.during(Step::Keyring),
+    }
+}
+
+/// Makes a directory the working directory, if it is inside of the root.
+fn enter(directory: &OwnedFd) -> Done {
+    fchdir(directory).during(Step::ChangeDirectory)?;
+    let inside = getcwd().is_ok_and(|path| path.as_os_str().as_bytes().starts_with(b"/"));
+    if inside { Ok(()) } else { Err(Errno::EXDEV).during(Step::UnsafeDirectory) }
 }
 
 fn set_streams([input, output, error]: [BorrowedFd<'_>; 3]) -> Result<(), Errno> {
@@ -328,9 +374,25 @@ fn set_streams([input, output, error]: [BorrowedFd<'_>; 3]) -> Result<(), Errno>
     dup2_stderr(error)
 }
 
+/// Says now that there is no such program, as those expect who make a container and start it later.
+fn look_for_program(process: &PlannedProcess) -> Done {
+    let mut found = Errno::ENOENT;
+    for path in &process.candidates {
+        let executable = access(path.as_c_str(), AccessFlags::X_OK).and_then(|()| {
+            let mode = stat(path.as_c_str())?.st_mode;
+            if mode & libc::S_IFMT == libc::S_IFREG { Ok(()) } else { Err(Errno::EACCES) }
+        });
+        match executable {
+            Ok(()) => return Ok(()),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+            Err(errno) => found = errno,
+        }
+    }
+    Err(found).during(Step::Execute)
+}
+
 /// Executes the first of the candidates that there is, as `execvp(3)` chooses.
-fn execute(plan: &Plan) -> Result<Infallible, Failure> {
-    let process = &plan.process;
+fn execute(process: &PlannedProcess) -> Result<Infallible, Failure> {
     let mut found = Errno::ENOENT;
     for path in &process.candidates {
         match process::execve(path, &process.arguments, &process.environment) {

@@ -1,7 +1,9 @@
 //! What is mounted on the root, and what of it is hidden.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -30,6 +32,12 @@ impl Child<'_> {
             Source::Cgroup { attributes } => self.mount_cgroup(root, index, planned, *attributes),
             Source::Detached { mount, directory, .. } => {
                 let kind = if *directory { Kind::Directory } else { Kind::File };
+                let renewed = if self.plan.mounts_in_order {
+                    Some(renew(mount.as_fd(), kind).at(Step::Mount, index)?)
+                } else {
+                    None
+                };
+                let mount = renewed.as_ref().unwrap_or(mount);
                 attach(root, index, planned, mount.as_fd(), kind)?;
                 if planned.destination.as_c_str() == c"proc" {
                     // The host's, whose sysctls are those of whoever opens them.
@@ -84,7 +92,15 @@ impl Child<'_> {
         let controllers = match &self.plan.cgroup {
             View::None => return Ok(()),
             View::V2 => {
-                let mounted = FsContext::open(c"cgroup2").and_then(|fs| fs.mount(attributes));
+                let mounted = if self.plan.cgroup_namespace {
+                    FsContext::open(c"cgroup2").and_then(|fs| fs.mount(attributes))
+                } else {
+                    match self.own_group(c"", attributes) {
+                        // An ordinary user may have no group.
+                        Err(Errno::ENOENT) => return Ok(()),
+                        mounted => mounted,
+                    }
+                };
                 let mounted = mounted.at(Step::Mount, index)?;
                 return attach(root, index, planned, mounted.as_fd(), Kind::Directory);
             }
@@ -97,16 +113,35 @@ impl Child<'_> {
         let directory = directory.at(Step::Mount, index)?;
         attach(root, index, planned, directory.as_fd(), Kind::Directory)?;
         for controller in controllers {
-            let mounted = FsContext::open(c"cgroup").and_then(|fs| {
-                fs.set_flag(controller)?;
-                fs.mount(attributes)
-            });
+            let mounted = if self.plan.cgroup_namespace {
+                FsContext::open(c"cgroup").and_then(|fs| {
+                    fs.set_flag(controller)?;
+                    fs.mount(attributes)
+                })
+            } else {
+                match self.own_group(controller, attributes) {
+                    // An ordinary user may have no group there.
+                    Err(Errno::ENOENT) => continue,
+                    mounted => mounted,
+                }
+            };
             let target = place::find_or_make(directory.as_fd(), controller, Kind::Directory, true);
             let moved = mounted.and_then(|fs| mount::move_mount(fs.as_fd(), target?.as_fd()));
             moved.at(Step::Mount, index)?;
         }
         let change = Change { set: attributes & mount::RDONLY, ..Change::default() };
         change.apply(directory.as_fd()).at(Step::Mount, index)
+    }
+
+    /// The container's own group of a hierarchy, of which without a cgroup namespace it would see the rest as well.
+    fn own_group(&self, hierarchy: &CStr, attributes: Attributes) -> Result<OwnedFd, Errno> {
+        let hierarchies = self.hierarchies.as_ref().ok_or(Errno::ENOENT)?;
+        let path = Path::new(OsStr::from_bytes(hierarchy.to_bytes())).join(&self.plan.cgroup_path);
+        let path = CString::new(path.into_os_string().into_vec()).map_err(|_| Errno::EINVAL)?;
+        let group = mount::open_tree_clone(hierarchies.as_fd(), &path, false)?;
+        let change = Change { set: attributes, propagation: mount::PRIVATE, ..Change::default() };
+        change.apply(group.as_fd())?;
+        Ok(group)
     }
 
     /// Hides paths behind empty files and directories of our own making, which nobody can exchange: the container's
@@ -177,6 +212,17 @@ fn explain(errno: Errno, kind: Kind, target: &OwnedFd) -> Errno {
         (Errno::EINVAL, Kind::File, Ok(true)) => Errno::EISDIR,
         _ => errno,
     }
+}
+
+/// The same mount once more, younger than all before it: since Linux 6.8, `/proc/self/mountinfo` lists mounts by age, and
+/// what the parent has made would come first.
+fn renew(mount: BorrowedFd<'_>, kind: Kind) -> Result<OwnedFd, Errno> {
+    // Only what is attached in this namespace can be copied.
+    match kind {
+        Kind::Directory => root::park(mount)?,
+        Kind::File => root::park_file(mount)?,
+    }
+    mount::open_tree_clone(mount, c"", true)
 }
 
 /// A path to hide or protect; what the kernel does not have needs neither.

@@ -4,8 +4,10 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::mount::{MntFlags, umount2};
-use nix::unistd::{fchdir, pivot_root};
+use nix::sys::stat::Mode;
+use nix::unistd::{chroot, fchdir, pivot_root};
 
 use super::{At, Done, Failure, place};
 use crate::runtime::error::Step;
@@ -15,6 +17,9 @@ use crate::sys::mount::{self, Attributes, Change, FsContext};
 /// A directory that every host has and that the container never needs from it: what must be attached somewhere for a while
 /// is put here, and goes away with the old root.
 const PARKING: &std::ffi::CStr = c"/sys";
+
+/// The same for files.
+const FILE_PARKING: &std::ffi::CStr = c"/proc/filesystems";
 
 /// Makes the root filesystem and attaches it over the old one, which stays reachable by the names that start at `/`, as
 /// those do not look what is mounted there.
@@ -58,6 +63,12 @@ pub(super) fn park(mount: BorrowedFd<'_>) -> Result<(), Errno> {
     mount::move_mount(mount, place::open_host(PARKING)?.as_fd())
 }
 
+/// As [`park`], for a file.
+pub(super) fn park_file(mount: BorrowedFd<'_>) -> Result<(), Errno> {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    mount::move_mount(mount, openat(AT_FDCWD, FILE_PARKING, flags, Mode::empty())?.as_fd())
+}
+
 /// Swaps the roots, and lets go of the host's.
 pub(super) fn pivot(plan: &Plan, root: BorrowedFd<'_>) -> Done {
     if plan.root.readonly {
@@ -65,9 +76,18 @@ pub(super) fn pivot(plan: &Plan, root: BorrowedFd<'_>) -> Done {
         change.apply(root).during(Step::ReadonlyRoot)?;
     }
     fchdir(root).during(Step::PivotRoot)?;
+    if plan.no_pivot {
+        // The new root lies over the old one already: names begin at it from here on.
+        chroot(c".").during(Step::PivotRoot)?;
+        return propagate(plan, root);
+    }
     // The old root ends up on top of the new one, and `.` in `umount2` finds it there: pivot_root(2), "NOTES".
     pivot_root(c".", c".").during(Step::PivotRoot)?;
     umount2(c".", MntFlags::MNT_DETACH).during(Step::UmountOldRoot)?;
+    propagate(plan, root)
+}
+
+fn propagate(plan: &Plan, root: BorrowedFd<'_>) -> Done {
     if let Some((propagation, recursive)) = plan.root_propagation {
         let change = Change { propagation, recursive, ..Change::default() };
         change.apply(root).during(Step::Propagation)?;

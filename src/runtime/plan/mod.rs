@@ -4,6 +4,7 @@
 
 mod agent;
 mod devices;
+mod exec;
 mod mounts;
 mod process;
 mod root;
@@ -12,7 +13,7 @@ mod schedule;
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
@@ -28,6 +29,7 @@ use crate::sys::mount::{self, Propagation};
 
 pub(super) use agent::Agent;
 pub(super) use devices::{DeviceBind, LINKS};
+pub(super) use exec::ExecPlan;
 pub(super) use mounts::{PlannedMount, Source, configure};
 pub(super) use process::PlannedProcess;
 pub(super) use root::{PlannedRoot, RootSource};
@@ -69,6 +71,8 @@ pub(super) struct Plan {
     pub net_devices: Vec<NetDevice>,
     /// What the container is shown of its control groups.
     pub cgroup: View,
+    /// Where in each hierarchy they are.
+    pub cgroup_path: PathBuf,
     pub ids: Option<IdMap>,
     pub joins: Vec<Join>,
     pub hostname: Option<String>,
@@ -100,6 +104,12 @@ pub(super) struct Plan {
     /// What hooks in the child get on their standard input, with `{pid}` for its number.
     pub hook_state: String,
     pub die_with_parent: bool,
+    /// Where somebody says when to start, if not who made the container.
+    pub start: Option<OwnedFd>,
+    pub preserve_fds: u32,
+    pub no_new_keyring: bool,
+    pub no_pivot: bool,
+    pub mounts_in_order: bool,
     pub warnings: Vec<Warning>,
 }
 
@@ -135,6 +145,7 @@ impl Plan {
         };
         Ok(Self {
             cgroup: View::None,
+            cgroup_path: PathBuf::new(),
             cgroup_namespace: namespaces & clone::NEWCGROUP != 0,
             namespaces: namespaces & !clone::NEWCGROUP & !timed,
             time_offsets,
@@ -174,6 +185,11 @@ impl Plan {
             hook_state: super::hooks::state(bundle, spec, "creating", "{pid}"),
             agent: agent::plan(linux, ids.as_ref())?,
             die_with_parent: options.die_with_parent,
+            start: options.start.take(),
+            preserve_fds: options.preserve_fds,
+            no_new_keyring: options.no_new_keyring,
+            no_pivot: options.no_pivot,
+            mounts_in_order: options.mounts_in_order,
             own_dev: devices.own_dev,
             device_binds: devices.binds,
             ids,

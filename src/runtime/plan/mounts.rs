@@ -13,7 +13,6 @@ use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs};
 
 use super::{Idmap, c_string};
 use crate::oci::runtime_spec::{Mount, Spec};
-use crate::runtime::cgroup;
 use crate::runtime::error::Error;
 use crate::runtime::idmap::{self, IdMap};
 use crate::runtime::mount_options::MountOptions;
@@ -191,7 +190,6 @@ impl Planner<'_> {
     fn host_instance(&self, kind: &str) -> Option<&'static str> {
         self.ids?;
         match kind {
-            "cgroup" | "cgroup2" if self.owned & clone::NEWCGROUP == 0 => Some(cgroup::MOUNT_POINT),
             "mqueue" if self.owned & clone::NEWIPC == 0 => Some("/dev/mqueue"),
             "proc" if self.owned & clone::NEWPID == 0 => Some("/proc"),
             "sysfs" if self.owned & clone::NEWNET == 0 => Some("/sys"),

@@ -44,7 +44,7 @@ pub(in crate::runtime) struct PlannedProcess {
 }
 
 impl PlannedProcess {
-    pub(super) fn new(spec: &Spec) -> Result<Self, Error> {
+    pub(in crate::runtime) fn new(spec: &Spec) -> Result<Self, Error> {
         let invalid = |field: &str, reason: &str| Error::Invalid {
             field: format!("process.{field}"),
             reason: reason.to_owned(),
@@ -121,7 +121,7 @@ impl PlannedProcess {
         program.map(|program| program.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
-    pub(super) fn warnings(&self) -> Vec<Warning> {
+    pub(in crate::runtime) fn warnings(&self) -> Vec<Warning> {
         let sets = &self.capabilities;
         let sets =
             [&sets.bounding, &sets.effective, &sets.inheritable, &sets.permitted, &sets.ambient];

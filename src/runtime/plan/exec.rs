@@ -1,0 +1,45 @@
+//! A further process of a container: what is known before it is cloned.
+
+use std::os::fd::OwnedFd;
+
+use nix::sched::CloneFlags;
+
+use super::PlannedProcess;
+use crate::runtime::error::Step;
+
+/// What to do, in the order in which the child does it.
+#[derive(Debug)]
+pub(in crate::runtime) struct ExecPlan {
+    /// The `tasks` files of the version 1 groups to join; a version 2 group it is cloned into.
+    pub groups: Vec<OwnedFd>,
+    /// The container's first process, whose namespaces are joined.
+    pub init: OwnedFd,
+    /// Those that are not this process's own. The PID namespace is not among them: the child is born there.
+    pub namespaces: CloneFlags,
+    /// Whether there is a user namespace among them, even if the parent has joined it already.
+    pub become_root: bool,
+    pub stdio: Option<[OwnedFd; 3]>,
+    pub preserve_fds: u32,
+    pub no_new_keyring: bool,
+    pub process: PlannedProcess,
+}
+
+impl ExecPlan {
+    /// What the object of a failed step is called.
+    pub(in crate::runtime) fn object(&self, step: Step, _: u32) -> String {
+        let process = &self.process;
+        match step {
+            Step::ApparmorProfile => quoted(process.apparmor.as_deref()),
+            Step::ChangeDirectory | Step::UnsafeDirectory => {
+                quoted(Some(&format!("/{}", process.cwd.to_string_lossy())))
+            }
+            Step::Execute => quoted(Some(&process.program())),
+            Step::SelinuxLabel => quoted(process.selinux.as_deref()),
+            _ => String::new(),
+        }
+    }
+}
+
+fn quoted(text: Option<&str>) -> String {
+    text.map(|text| format!("`{text}`")).unwrap_or_default()
+}
