@@ -3,22 +3,36 @@
 //! One verb a file. What a verb does is done by [`crate::image`] and [`crate::container`]; here are its options, its
 //! output and its exit code. Standard output is data; everything else goes to standard error.
 
+mod attach;
+mod container_options;
+mod create;
 mod failure;
 mod images;
 mod import;
 mod info;
 mod inspect;
+mod kill;
 mod logger;
+mod logs;
 mod map_ids;
+mod moment;
+mod monitor;
 mod oci;
 mod output;
+mod pause;
+mod port;
 mod progress;
 mod ps;
 mod pull;
+mod rename;
+mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod start;
+mod stop;
 mod version;
+mod wait;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -67,6 +81,18 @@ enum Verb {
     Pull(pull::Args),
     Import(import::Args),
     Run(Box<run::Args>),
+    Create(Box<create::Args>),
+    Start(start::Args),
+    Stop(stop::Args),
+    Restart(restart::Args),
+    Kill(kill::Args),
+    Wait(wait::Args),
+    Logs(logs::Args),
+    Attach(attach::Args),
+    Pause(pause::Args),
+    Unpause(pause::UnpauseArgs),
+    Rename(rename::Args),
+    Port(port::Args),
     Images(images::Args),
     Inspect(inspect::Args),
     Rmi(rmi::Args),
@@ -76,6 +102,8 @@ enum Verb {
     Info(info::Args),
     #[command(name = rootless::MAP_IDS_VERB, hide = true)]
     MapIds(map_ids::Args),
+    #[command(name = crate::container::monitor::MONITOR_VERB, hide = true)]
+    Monitor(monitor::Args),
 }
 
 impl Verb {
@@ -92,7 +120,17 @@ impl Verb {
 
     /// Whether it makes, reads or removes files with owners of their own, and so needs to be root of some kind.
     fn needs_ids(&self) -> bool {
-        matches!(self, Self::Pull(_) | Self::Import(_) | Self::Run(_) | Self::Rmi(_) | Self::Rm(_))
+        matches!(
+            self,
+            Self::Pull(_)
+                | Self::Import(_)
+                | Self::Run(_)
+                | Self::Create(_)
+                | Self::Start(_)
+                | Self::Restart(_)
+                | Self::Rmi(_)
+                | Self::Rm(_)
+        )
     }
 }
 
@@ -121,6 +159,18 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Pull(args) => pull::run(&global, args),
         Verb::Import(args) => import::run(&global, args),
         Verb::Run(args) => run::run(&global, *args),
+        Verb::Create(args) => create::run(&global, *args),
+        Verb::Start(args) => start::run(&global, &args),
+        Verb::Stop(args) => stop::run(&global, &args),
+        Verb::Restart(args) => restart::run(&global, &args),
+        Verb::Kill(args) => kill::run(&global, &args),
+        Verb::Wait(args) => wait::run(&global, &args),
+        Verb::Logs(args) => logs::run(&global, &args),
+        Verb::Attach(args) => attach::run(&global, &args),
+        Verb::Pause(args) => pause::run(&global, &args),
+        Verb::Unpause(args) => pause::unpause(&global, &args),
+        Verb::Rename(args) => rename::run(&global, &args),
+        Verb::Port(args) => port::run(&global, &args),
         Verb::Images(args) => images::run(&global, &args),
         Verb::Inspect(args) => inspect::run(&global, &args),
         Verb::Rmi(args) => rmi::run(&global, &args),
@@ -128,6 +178,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Rm(args) => rm::run(&global, &args),
         Verb::Version(args) => version::run(&args),
         Verb::Info(args) => info::run(&global, &args),
+        Verb::Monitor(args) => monitor::run(&global, &args),
         Verb::MapIds(args) => map_ids::run(&args),
     };
     match done {
@@ -186,6 +237,22 @@ impl Global {
     fn containers(&self) -> Result<Containers, crate::container::Error> {
         Containers::open(&self.root(), &self.run())
     }
+}
+
+/// Does something with each of the objects named, prints the names of those with which it went well, and says the exit
+/// code: one that fails does not keep the others.
+fn each(names: &[String], mut one: impl FnMut(&str) -> Result<(), Failure>) -> Outcome {
+    let mut code = 0;
+    for name in names {
+        match one(name) {
+            Ok(()) => output::data(&format!("{name}\n")),
+            Err(failure) => {
+                failure.report();
+                code = 1;
+            }
+        }
+    }
+    Ok(code)
 }
 
 /// What a verb returns: the exit code, or what went wrong.

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::failure::{While as _, chain};
 use super::output::{self, Format, Table};
 use super::{Global, Outcome};
-use crate::container::{Record, Status, now};
+use crate::container::{Finished, Record, Status, now};
 
 /// List containers
 #[derive(Debug, clap::Args)]
@@ -31,14 +31,14 @@ pub(super) fn run(global: &Global, args: &Args) -> Outcome {
     let mut table = Table::new(&header);
     for record in &records {
         let status = containers.status(record);
-        if !args.all && !matches!(status, Status::Running(_)) {
+        if !args.all && status.running().is_none() {
             continue;
         }
         let short: String = record.id.chars().take(12).collect();
         let id = if args.no_trunc { record.id.clone() } else { short };
         let command = command(record, args.no_trunc);
         let since = format!("{} ago", output::duration(now() - record.created));
-        let (state, words) = describe(status);
+        let (state, words) = (status.name(), describe(&status));
         match args.format {
             _ if args.quiet => output::data(&format!("{id}\n")),
             Format::Json => output::json_line(&json!({
@@ -87,15 +87,25 @@ fn command(record: &Record, no_trunc: bool) -> String {
     format!("\"{text}\"")
 }
 
-fn describe(status: Status) -> (&'static str, String) {
+/// The state in docker's words.
+fn describe(status: &Status) -> String {
+    let ended = |finished: &Finished| {
+        let ago = output::duration(now() - finished.at);
+        (finished.code, ago)
+    };
     match status {
-        Status::Created => ("created", "Created".to_owned()),
-        Status::Running(running) => {
-            ("running", format!("Up {}", output::duration(now() - running.since)))
+        Status::Created => "Created".to_owned(),
+        Status::Running(running) => format!("Up {}", output::duration(now() - running.since)),
+        Status::Paused(running) => {
+            format!("Up {} (Paused)", output::duration(now() - running.since))
+        }
+        Status::Restarting(finished, _) => {
+            let (code, ago) = ended(finished);
+            format!("Restarting ({code}) {ago} ago")
         }
         Status::Exited(finished) => {
-            let ago = output::duration(now() - finished.at);
-            ("exited", format!("Exited ({}) {ago} ago", finished.code))
+            let (code, ago) = ended(finished);
+            format!("Exited ({code}) {ago} ago")
         }
     }
 }

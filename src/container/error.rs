@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::monitor::Failed;
 use crate::sys::remove_tree::RemoveError;
 use crate::{runtime, store};
 
@@ -20,6 +21,15 @@ pub enum Error {
         verb: &'static str,
         /// On what.
         path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// A monitor could not be started or reached.
+    #[error("{verb} the container's monitor")]
+    Monitor {
+        /// What was tried.
+        verb: &'static str,
         /// What the kernel said.
         #[source]
         source: io::Error,
@@ -46,6 +56,21 @@ pub enum Error {
         /// What was asked for.
         name: String,
     },
+    /// The container has no log.
+    #[error("container {0} has no log")]
+    NoLog(String),
+    /// The container is not paused.
+    #[error("container {0} is not paused")]
+    NotPaused(String),
+    /// The container is paused.
+    #[error("container {0} is paused")]
+    Paused(String),
+    /// The container does not run.
+    #[error("container {0} is not running")]
+    NotRunning(String),
+    /// Its monitor could not start it.
+    #[error("{}", .0.cause)]
+    NotStarted(Failed),
     /// The kernel gave no random bytes for an id.
     #[error("make an id")]
     Random(#[source] nix::errno::Errno),
@@ -116,6 +141,13 @@ impl Error {
             Self::NoSuchContainer(_) => Some("`mydocker ps -a` lists them".to_owned()),
             Self::Running(id) => Some(format!("`mydocker rm -f {id}` kills and removes it")),
             Self::NoCommand => Some("give one behind the image".to_owned()),
+            Self::NoLog(_) => Some(
+                "containers that run in the foreground, or with --log-driver none, have none"
+                    .to_owned(),
+            ),
+            Self::Paused(name) => Some(format!("`mydocker unpause {name}` lets it go on")),
+            Self::NotRunning(name) => Some(format!("`mydocker start {name}` starts it")),
+            Self::NotStarted(failed) => failed.hint.clone(),
             Self::Runtime(error) => error.hint(),
             _ => None,
         }
@@ -125,6 +157,7 @@ impl Error {
     /// be executed, 125 for the rest.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::NotStarted(failed) => failed.code,
             Self::Runtime(error) => error.exit_code(),
             _ => 125,
         }

@@ -230,6 +230,9 @@ fn resources(request: &Request<'_>) -> Resources {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::settings::Settings;
     use super::*;
     use crate::oci::digest::{Digest, ImageId};
 
@@ -251,10 +254,11 @@ mod tests {
                 tree: "/tree".into(),
             },
             command: Vec::new(),
+            cidfile: None,
             entrypoint: None,
             env: Vec::new(),
             hostname: None,
-            interactive: false,
+            labels: BTreeMap::default(),
             terminal: false,
             memory: None,
             cpus: None,
@@ -262,7 +266,7 @@ mod tests {
             name: None,
             network: Network::None,
             read_only: false,
-            remove: false,
+            settings: Settings::default(),
             user: None,
             user_namespace: UserNamespace::Private,
             volumes: Vec::new(),

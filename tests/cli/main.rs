@@ -7,12 +7,15 @@
 mod support;
 
 mod crash;
+mod detached;
 mod errors;
 mod images;
 mod import;
 mod isolation;
+mod lifecycle;
 mod limits;
 mod lists;
+mod logs;
 mod process;
 mod pull;
 mod rootless;
