@@ -269,7 +269,7 @@ impl ContainerArgs {
 }
 
 /// The lines of a file of the user's that say something: not empty, and no comment.
-fn lines(path: &Path, what: &str) -> Result<Vec<String>, Failure> {
+pub(super) fn lines(path: &Path, what: &str) -> Result<Vec<String>, Failure> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         let cause = format!("read `{}`: {error}", path.display());
         Failure::new(what, cause, "it must be a file of text, with NAME=VALUE on each line")
@@ -309,7 +309,7 @@ fn pull(
     })
 }
 
-fn parse_cpus(text: &str) -> Result<f64, String> {
+pub(super) fn parse_cpus(text: &str) -> Result<f64, String> {
     let cpus: f64 = text.parse().map_err(|_| "expected a number, as in 1.5".to_owned())?;
     if cpus.is_finite() && cpus >= 0.01 {
         return Ok(cpus);
@@ -318,7 +318,7 @@ fn parse_cpus(text: &str) -> Result<f64, String> {
 }
 
 /// Bytes with docker's units, which are powers of 1024.
-fn parse_bytes(text: &str) -> Result<u64, String> {
+pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
     let wrong = || format!("`{text}`: expected a number with b, k, m or g behind it, as in 512m");
     let lower = text.to_ascii_lowercase();
     let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());

@@ -2,36 +2,69 @@
 
 use serde_json::{Value, json};
 
-use super::failure::While as _;
-use super::output::{self, Format};
-use super::{Global, Outcome};
+use super::failure::{Failure, While as _};
+use super::template::Template;
+use super::{Global, Outcome, inspect_container, output};
+use crate::container;
 use crate::image::{self, Image};
 use crate::store::Store;
 
-/// Show all that is known of images, as JSON
+/// Show all that is known of containers and images, as JSON
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// json for one object a line; otherwise one indented array
-    #[arg(long, value_enum)]
-    format: Option<Format>,
+    /// json for one object a line, or a template as in '{{.State.Status}}'; otherwise one indented array
+    #[arg(short, long)]
+    format: Option<String>,
+    /// What is meant: container, or image
+    #[arg(long, value_name = "container|image")]
+    r#type: Option<Kind>,
     /// Names, ids or first digits of ids
     #[arg(required = true)]
-    image: Vec<String>,
+    name: Vec<String>,
+}
+
+/// What a name can mean.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+enum Kind {
+    Container,
+    Image,
 }
 
 pub(super) fn run(global: &Global, args: &Args) -> Outcome {
     let mut documents = Vec::new();
-    for name in &args.image {
-        let what = format!("inspect {name}");
-        let store = global.store().doing(&what)?;
-        let image = image::find(&store, name).doing(&what)?;
-        documents.push(document(&store, &image).doing(&what)?);
+    for name in &args.name {
+        documents.push(find(global, name, args.r#type)?);
     }
-    match args.format {
-        Some(Format::Json) => documents.iter().for_each(output::json_line),
-        _ => output::json_document(&Value::Array(documents)),
+    match args.format.as_deref() {
+        Some("json") => documents.iter().for_each(output::json_line),
+        Some(template) => {
+            let template = Template::parse(template).doing("inspect --format")?;
+            for document in &documents {
+                let line = template.render(document).doing("inspect --format")?;
+                output::data(&format!("{line}\n"));
+            }
+        }
+        None => output::json_document(&Value::Array(documents)),
     }
     Ok(0)
+}
+
+/// The container of this name, or else the image.
+fn find(global: &Global, name: &str, kind: Option<Kind>) -> Result<Value, Failure> {
+    let what = format!("inspect {name}");
+    if kind != Some(Kind::Image) {
+        let containers = global.containers().doing(&what)?;
+        match containers.find(name) {
+            Err(container::Error::NoSuchContainer(_)) if kind.is_none() => {}
+            found => {
+                let record = found.doing(&what)?;
+                return inspect_container::document(&containers, &record).doing(&what);
+            }
+        }
+    }
+    let store = global.store().doing(&what)?;
+    let image = image::find(&store, name).doing(&what)?;
+    document(&store, &image).doing(&what)
 }
 
 /// The image in the form and with the names of `docker image inspect`.

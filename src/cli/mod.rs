@@ -4,13 +4,17 @@
 //! output and its exit code. Standard output is data; everything else goes to standard error.
 
 mod attach;
+mod container;
+mod container_filter;
 mod container_options;
 mod create;
+mod exec;
 mod failure;
 mod images;
 mod import;
 mod info;
 mod inspect;
+mod inspect_container;
 mod kill;
 mod logger;
 mod logs;
@@ -30,7 +34,11 @@ mod rm;
 mod rmi;
 mod run;
 mod start;
+mod stats;
 mod stop;
+mod template;
+mod top;
+mod update;
 mod version;
 mod wait;
 
@@ -89,10 +97,15 @@ enum Verb {
     Wait(wait::Args),
     Logs(logs::Args),
     Attach(attach::Args),
+    Exec(exec::Args),
+    Top(top::Args),
+    Stats(stats::Args),
+    Update(update::Args),
     Pause(pause::Args),
     Unpause(pause::UnpauseArgs),
     Rename(rename::Args),
     Port(port::Args),
+    Container(container::Args),
     Images(images::Args),
     Inspect(inspect::Args),
     Rmi(rmi::Args),
@@ -167,6 +180,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Wait(args) => wait::run(&global, &args),
         Verb::Logs(args) => logs::run(&global, &args),
         Verb::Attach(args) => attach::run(&global, &args),
+        Verb::Exec(args) => exec::run(&global, args),
+        Verb::Top(args) => top::run(&global, &args),
+        Verb::Stats(args) => stats::run(&global, &args),
+        Verb::Update(args) => update::run(&global, &args),
+        Verb::Container(args) => container::run(&global, &args),
         Verb::Pause(args) => pause::run(&global, &args),
         Verb::Unpause(args) => pause::unpause(&global, &args),
         Verb::Rename(args) => rename::run(&global, &args),

@@ -154,11 +154,19 @@ impl Error {
     }
 
     /// The exit code that docker gives to such an error: 127 for a program that is not there, 126 for one that cannot
-    /// be executed, 125 for the rest.
+    /// be executed, 1 for what a container's state does not allow, 125 for the rest.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::NotStarted(failed) => failed.code,
             Self::Runtime(error) => error.exit_code(),
+            // What docker's daemon refuses to do with a container that there is or is not.
+            Self::AmbiguousId(_)
+            | Self::NoLog(_)
+            | Self::NoSuchContainer(_)
+            | Self::NotPaused(_)
+            | Self::NotRunning(_)
+            | Self::Paused(_)
+            | Self::Running(_) => 1,
             _ => 125,
         }
     }

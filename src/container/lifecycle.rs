@@ -259,9 +259,8 @@ fn until_told(containers: &Containers, id: &str) -> Option<u8> {
     let connection = monitor::connect(containers, id).ok()?;
     connection.send(&Request::Wait).ok()?;
     loop {
-        match connection.receive().ok()?? {
-            Event::Ended(code) => return Some(code),
-            _ => {}
+        if let Event::Ended(code) = connection.receive().ok()?? {
+            return Some(code);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::FlockArg;
@@ -14,6 +15,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use super::log::{self, LogEntry};
 use super::status::Identity;
 use super::{Containers, Error, Record};
+use crate::runtime::Init;
 
 /// The longest entry that is read: sixteen times what is written at most.
 const MAX_ENTRY: u64 = 1 << 20;
@@ -147,7 +149,7 @@ impl LogReader {
     /// When the log's folder cannot be watched.
     pub fn wait(&mut self, follow: &Follow) -> Result<bool, Error> {
         let folder = self.containers.folder(&self.id);
-        let alive = follow.monitor.as_ref().is_some_and(|m| m.find().is_some());
+        let alive = follow.monitor.as_ref().is_some_and(|monitor| !monitor.wait(Duration::ZERO));
         match self.advance() {
             Ok(false) => {}
             Err(Error::NoSuchContainer(_)) => return Ok(false),
@@ -171,7 +173,8 @@ impl LogReader {
 #[derive(Debug)]
 pub struct Follow {
     inotify: Inotify,
-    monitor: Option<Identity>,
+    /// Held, so that its end is seen whenever it comes.
+    monitor: Option<Init>,
 }
 
 impl Follow {
@@ -189,6 +192,7 @@ impl Follow {
         inotify.add_watch(&folder, events).map_err(failed)?;
         let status = containers.status(record);
         let monitor = status.running().and_then(|running| running.monitor);
+        let monitor = monitor.and_then(Identity::find);
         Ok(Self { inotify, monitor })
     }
 
@@ -198,9 +202,8 @@ impl Follow {
             path: folder.to_owned(),
             source: errno.into(),
         };
-        let process = self.monitor.and_then(Identity::find);
         let mut fds = vec![PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN)];
-        fds.extend(process.iter().map(|p| PollFd::new(p.pidfd(), PollFlags::POLLIN)));
+        fds.extend(self.monitor.iter().map(|m| PollFd::new(m.pidfd(), PollFlags::POLLIN)));
         match poll(&mut fds, PollTimeout::NONE) {
             Err(Errno::EINTR) | Ok(_) => {}
             Err(errno) => return Err(failed(errno)),

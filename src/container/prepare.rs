@@ -211,6 +211,11 @@ pub(super) fn write_pid(record: &Record, pid: Pid) -> Result<(), Error> {
     written.map_err(|source| Error::Io { verb: "write", path: path.clone(), source })
 }
 
+/// Whether a container has a user namespace, and so users of its own.
+pub(super) fn has_own_users(spec: &Spec) -> bool {
+    spec.linux.as_ref().is_some_and(|linux| !linux.uid_mappings.is_empty())
+}
+
 /// Whether the root filesystem is there, which images can lose.
 pub(super) fn check_root(spec: &Spec) -> Result<(), Error> {
     let root = spec.root.as_ref().map(|root| Path::new(&root.path)).unwrap_or(Path::new(""));
@@ -238,7 +243,7 @@ pub(super) fn bundle(containers: &Containers, record: &Record, spec: &Spec) -> B
 
 /// The environment of the `mydocker` process.
 #[derive(Debug)]
-struct Environment;
+pub(super) struct Environment;
 
 impl CallerEnvironment for Environment {
     fn value(&self, name: &str) -> Option<String> {

@@ -211,13 +211,9 @@ fn mounts(request: &Request<'_>) -> Vec<Mount> {
 fn resources(request: &Request<'_>) -> Resources {
     let options = request.options;
     let memory = options.memory.and_then(|bytes| i64::try_from(bytes).ok()).map(Memory::limited);
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "far above the number of processors of any machine"
-    )]
-    let cpu = options.cpus.map(|cpus| Cpu {
-        quota: Some((cpus * 100_000.0).round() as i64),
-        period: Some(CPU_PERIOD),
+    let cpu = options.cpus.map(quota).map(|(quota, period)| Cpu {
+        quota: Some(quota),
+        period: Some(period),
         ..Cpu::default()
     });
     let default = request.machine_root.then_some(DEFAULT_PIDS_LIMIT);
@@ -226,6 +222,15 @@ fn resources(request: &Request<'_>) -> Resources {
     let in_the_open = request.ids.is_none() && request.machine_root;
     let devices = if in_the_open { defaults::device_rules() } else { Vec::new() };
     Resources { memory, cpu, pids, devices, ..Resources::default() }
+}
+
+/// Processor time as the kernel counts it out: so many microseconds in each period, and its length.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "far above the number of processors of any machine"
+)]
+pub(super) fn quota(cpus: f64) -> (i64, u64) {
+    ((cpus * 100_000.0).round() as i64, CPU_PERIOD)
 }
 
 #[cfg(test)]

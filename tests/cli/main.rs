@@ -8,7 +8,8 @@ mod support;
 
 mod crash;
 mod detached;
-mod errors;
+mod exec;
+
 mod images;
 mod import;
 mod isolation;
@@ -21,5 +22,6 @@ mod pull;
 mod rootless;
 mod run;
 mod secure_registry;
+mod shown;
 mod signals;
 mod terminal;

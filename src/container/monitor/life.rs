@@ -139,6 +139,8 @@ impl<'a> Life<'a> {
 
     fn start(&mut self, warnings: &mut Vec<String>) -> Result<Begun, Error> {
         let id = self.record.id.clone();
+        // `update` may have changed it since the last start.
+        self.spec = self.containers.spec(&id)?;
         self.claim_ids()?;
         prepare::check_root(&self.spec)?;
         let (stdio, mut streams) = self.streams()?;
@@ -182,7 +184,7 @@ impl<'a> Life<'a> {
     /// A range of ids for a container that has a user namespace and none yet.
     fn claim_ids(&mut self) -> Result<(), Error> {
         let id = self.record.id.clone();
-        let wanted = self.spec.linux.as_ref().is_some_and(|linux| !linux.uid_mappings.is_empty());
+        let wanted = prepare::has_own_users(&self.spec);
         let range = match self.record.ids {
             _ if !wanted => None,
             Some(range) => Some(range),
@@ -192,7 +194,7 @@ impl<'a> Life<'a> {
         let (Some(range), Some(linux)) = (range, self.spec.linux.as_mut()) else { return Ok(()) };
         let mapping = IdMapping { container_id: 0, host_id: range.first, size: range.size };
         if linux.uid_mappings.first() != Some(&mapping) {
-            linux.uid_mappings = vec![mapping.clone()];
+            linux.uid_mappings = vec![mapping];
             linux.gid_mappings = vec![mapping];
             let path = config(self.containers, &id);
             replace(&path, &to_json(&self.spec, &path)?)?;
