@@ -7,7 +7,7 @@ use crate::container::{self, Record, Status};
 /// The conditions, by name.
 #[derive(Debug, Default)]
 pub(super) struct Filters {
-    conditions: BTreeMap<Name, Vec<String>>,
+    conditions: BTreeMap<Condition, Vec<String>>,
     /// Made before the oldest of those named with `before`.
     before: Option<i64>,
     /// Made after the newest of those named with `since`.
@@ -15,7 +15,7 @@ pub(super) struct Filters {
 }
 
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum Name {
+enum Condition {
     Ancestor,
     Exited,
     Id,
@@ -50,15 +50,15 @@ impl Filters {
                     parsed.since = Some(parsed.since.map_or(at, |known| known.max(at)));
                     continue;
                 }
-                "ancestor" => Name::Ancestor,
+                "ancestor" => Condition::Ancestor,
                 "exited" if value.parse::<u8>().is_err() => {
                     return Err(refuse("an exit code is a number from 0 to 255"));
                 }
-                "exited" => Name::Exited,
-                "id" => Name::Id,
-                "label" => Name::Label,
-                "name" => Name::Name,
-                "status" if STATES.contains(&value) => Name::Status,
+                "exited" => Condition::Exited,
+                "id" => Condition::Id,
+                "label" => Condition::Label,
+                "name" => Condition::Name,
+                "status" if STATES.contains(&value) => Condition::Status,
                 "status" => {
                     return Err(refuse("there are created, restarting, running, paused, exited"));
                 }
@@ -75,7 +75,8 @@ impl Filters {
 
     /// Whether they ask for containers that do not run, so that those are shown without being asked for otherwise.
     pub(super) fn mention_state(&self) -> bool {
-        self.conditions.contains_key(&Name::Status) || self.conditions.contains_key(&Name::Exited)
+        self.conditions.contains_key(&Condition::Status)
+            || self.conditions.contains_key(&Condition::Exited)
     }
 
     /// Whether a container meets them.
@@ -85,7 +86,7 @@ impl Filters {
             && self.conditions.iter().all(|(name, values)| {
                 // Labels must all be there; of other conditions, one of a kind suffices.
                 let mut met = values.iter().map(|value| meets(*name, value, record, status));
-                if *name == Name::Label { met.all(|met| met) } else { met.any(|met| met) }
+                if *name == Condition::Label { met.all(|met| met) } else { met.any(|met| met) }
             })
     }
 }
@@ -93,20 +94,20 @@ impl Filters {
 const STATES: [&str; 7] =
     ["created", "restarting", "running", "paused", "exited", "removing", "dead"];
 
-fn meets(name: Name, value: &str, record: &Record, status: &Status) -> bool {
+fn meets(name: Condition, value: &str, record: &Record, status: &Status) -> bool {
     match name {
-        Name::Ancestor => is_ancestor(value, record),
-        Name::Exited => match status {
+        Condition::Ancestor => is_ancestor(value, record),
+        Condition::Exited => match status {
             Status::Exited(finished) => value.parse() == Ok(finished.code),
             _ => false,
         },
-        Name::Id => record.id.starts_with(value),
-        Name::Label => match value.split_once('=') {
+        Condition::Id => record.id.starts_with(value),
+        Condition::Label => match value.split_once('=') {
             Some((name, value)) => record.labels.get(name).is_some_and(|found| found == value),
             None => record.labels.contains_key(value),
         },
-        Name::Name => matches_name(value, &record.name),
-        Name::Status => status.name() == value,
+        Condition::Name => matches_name(value, &record.name),
+        Condition::Status => status.name() == value,
     }
 }
 

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use clap::ArgAction;
 
 use super::Global;
+use super::adjust_options::AdjustArgs;
 use super::failure::{Failure, While as _};
 use crate::container::{
     self, LogOptions, Network, RestartPolicy, RootSource, RunOptions, Settings, UserNamespace,
@@ -20,6 +21,8 @@ use crate::store::Store;
 /// A container that is to be made.
 #[derive(Debug, clap::Args)]
 pub(super) struct ContainerArgs {
+    #[command(flatten)]
+    adjust: AdjustArgs,
     /// Processors that it may use, as in 1.5
     #[arg(long, value_name = "N", value_parser = parse_cpus)]
     cpus: Option<f64>,
@@ -32,6 +35,9 @@ pub(super) struct ContainerArgs {
     /// Set an environment variable, or copy the caller's with NAME alone
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
+    /// Environment variables from a file, one a line
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
     /// Show this help
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
@@ -74,6 +80,9 @@ pub(super) struct ContainerArgs {
     /// Reach this registry over http if the image is missing
     #[arg(long, value_name = "REGISTRY")]
     plain_http: Vec<String>,
+    /// When to pull the image: missing, always, or never
+    #[arg(long, value_name = "WHEN", default_value = "missing")]
+    pull: Pull,
     /// Pull without showing progress if the image is missing
     #[arg(short, long)]
     quiet: bool,
@@ -127,6 +136,14 @@ enum LogDriver {
     None,
 }
 
+/// When an image is pulled.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+enum Pull {
+    Always,
+    Missing,
+    Never,
+}
+
 impl ContainerArgs {
     /// Whether the container has no user namespace that would keep its root from this program's file.
     pub(super) fn needs_seal(&self) -> bool {
@@ -164,6 +181,12 @@ impl ContainerArgs {
     ) -> Result<Result<RunOptions, u8>, Failure> {
         let settings = self.settings(what, stdin_once)?;
         let labels = self.labels(what)?;
+        let adjust = self.adjust.adjustments(what)?;
+        let mut env = Vec::new();
+        for path in &self.env_file {
+            env.extend(lines(path, what)?);
+        }
+        env.extend(self.env.iter().cloned());
         let mut command: Vec<String> = Vec::new();
         let root = match &self.rootfs {
             Some(folder) => {
@@ -177,11 +200,12 @@ impl ContainerArgs {
         };
         command.extend(self.command);
         Ok(Ok(RunOptions {
+            adjust,
             root,
             command,
             cidfile: self.cidfile,
             entrypoint: self.entrypoint,
-            env: self.env,
+            env,
             hostname: self.hostname,
             labels,
             terminal: self.tty,
@@ -247,15 +271,19 @@ impl ContainerArgs {
         what: &str,
     ) -> Result<Result<RootSource, u8>, Failure> {
         let name = self.image.clone().unwrap_or_default();
-        let image = match image::find(store, &name) {
-            Err(image::Error::NoSuchImage(_)) => {
+        let found = match self.pull {
+            Pull::Always => None,
+            Pull::Missing | Pull::Never => Some(image::find(store, &name)),
+        };
+        let image = match found {
+            None | Some(Err(image::Error::NoSuchImage(_))) if self.pull != Pull::Never => {
                 let pulled = pull(global, &name, &self.platform, &self.plain_http, self.quiet)?;
                 if let Some(code) = pulled {
                     return Ok(Err(code));
                 }
                 image::find(store, &name)
             }
-            found => found,
+            found => found.unwrap_or_else(|| image::find(store, &name)),
         };
         let image = image.doing(what)?;
         let tree = image.tree(store).doing(what)?;
@@ -319,6 +347,15 @@ pub(super) fn parse_cpus(text: &str) -> Result<f64, String> {
 
 /// Bytes with docker's units, which are powers of 1024.
 pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
+    let bytes = parse_any_bytes(text)?;
+    if bytes < container::MIN_MEMORY {
+        return Err("expected at least 6m, docker's minimum".to_owned());
+    }
+    Ok(bytes)
+}
+
+/// The same, however few they are.
+pub(super) fn parse_any_bytes(text: &str) -> Result<u64, String> {
     let wrong = || format!("`{text}`: expected a number with b, k, m or g behind it, as in 512m");
     let lower = text.to_ascii_lowercase();
     let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -331,11 +368,7 @@ pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
         _ => return Err(wrong()),
     };
     let amount: u64 = digits.parse().map_err(|_| wrong())?;
-    let bytes = amount.checked_mul(factor).ok_or_else(wrong)?;
-    if bytes < container::MIN_MEMORY {
-        return Err("expected at least 6m, docker's minimum".to_owned());
-    }
-    Ok(bytes)
+    amount.checked_mul(factor).ok_or_else(wrong)
 }
 
 /// A signal by name or number.

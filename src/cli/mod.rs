@@ -3,6 +3,7 @@
 //! One verb a file. What a verb does is done by [`crate::image`] and [`crate::container`]; here are its options, its
 //! output and its exit code. Standard output is data; everything else goes to standard error.
 
+mod adjust_options;
 mod attach;
 mod container;
 mod container_filter;

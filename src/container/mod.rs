@@ -1,5 +1,6 @@
 //! Containers as users know them: options to runtime-spec, records, the terminal, the end.
 
+mod adjust;
 mod attach;
 mod client;
 mod detach;
@@ -24,6 +25,7 @@ mod streams;
 mod update;
 mod user;
 
+pub use adjust::{Adjustments, Host, Limits, Tmpfs, Ulimit};
 pub use attach::{Signals, attach, write_all};
 pub use client::{Attachment, Left, attach_to};
 pub use detach::DetachKeys;

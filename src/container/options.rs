@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::Error;
+use super::adjust::Adjustments;
 use super::settings::Settings;
 use crate::oci::digest::ImageId;
 use crate::oci::image_config::ContainerConfig;
@@ -18,6 +19,8 @@ pub const MIN_MEMORY: u64 = 6 << 20;
 /// What to run, where and how.
 #[derive(Clone, Debug)]
 pub struct RunOptions {
+    /// What changes the specification that follows from all else.
+    pub adjust: Adjustments,
     /// Where the root filesystem comes from.
     pub root: RootSource,
     /// The command and its arguments; the image's own where empty.

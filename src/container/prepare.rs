@@ -119,7 +119,8 @@ impl Preparation<'_> {
     fn specify(&mut self) -> Result<Spec, Error> {
         let folder = self.containers.folder(&self.record.id);
         let hostname = spec::hostname(self.options, &self.record.id);
-        files::write(&folder, &hostname, self.options.network == Network::Host)?;
+        let options = self.options;
+        files::write(&folder, &hostname, options.network == Network::Host, &options.adjust)?;
         if let RootSource::Image { tree, .. } = &self.options.root {
             self.containers.create_layer(&self.record.id, tree)?;
         }
@@ -141,7 +142,11 @@ impl Preparation<'_> {
             path: path.to_owned(),
             source,
         })?;
-        let mut user = UserDatabase::read(root.as_fd())?.resolve(wanted)?;
+        let database = UserDatabase::read(root.as_fd())?;
+        let mut user = database.resolve(wanted)?;
+        for group in &options.adjust.group_add {
+            user.additional_gids.push(database.group(group)?);
+        }
         self.record.ids = self.claim_ids()?;
         if self.record.ids.is_none() {
             // Groups that an ordinary user has not got.

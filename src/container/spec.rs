@@ -60,7 +60,7 @@ pub(super) fn build(request: &Request<'_>) -> Result<Spec, Error> {
         RootSource::Image { config, .. } => config,
         RootSource::Folder(_) => &empty,
     };
-    let capabilities = defaults::capabilities();
+    let capabilities = options.adjust.capabilities(defaults::capabilities())?;
     let process = Process {
         terminal: options.terminal,
         console_size: request.window,
@@ -77,7 +77,7 @@ pub(super) fn build(request: &Request<'_>) -> Result<Spec, Error> {
         rlimits: request.rlimits.clone(),
         ..Process::default()
     };
-    Ok(Spec {
+    let mut spec = Spec {
         oci_version: VERSION.to_owned(),
         process: Some(process),
         root: Some(Root { path: root_path(options), readonly: options.read_only }),
@@ -95,7 +95,9 @@ pub(super) fn build(request: &Request<'_>) -> Result<Spec, Error> {
             ..Linux::default()
         }),
         ..Spec::default()
-    })
+    };
+    options.adjust.apply(&mut spec);
+    Ok(spec)
 }
 
 /// The host name inside.
@@ -252,6 +254,7 @@ mod tests {
 
     fn options(config: ContainerConfig) -> RunOptions {
         RunOptions {
+            adjust: super::super::adjust::Adjustments::default(),
             root: RootSource::Image {
                 config: Box::new(config),
                 id: ImageId::new(Digest::sha256(b"")),

@@ -8,6 +8,7 @@ mod support;
 
 mod crash;
 mod detached;
+mod errors;
 mod exec;
 
 mod images;
@@ -17,6 +18,7 @@ mod lifecycle;
 mod limits;
 mod lists;
 mod logs;
+mod options;
 mod process;
 mod pull;
 mod rootless;
