@@ -3,12 +3,11 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::fcntl::{Flock, OFlag};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
 use nix::unistd::{Uid, dup2_stdin, fchown, getpid, pipe2, setsid};
@@ -19,6 +18,7 @@ use super::super::record::{Containers, Record, boot_id, now, replace, to_json};
 use super::super::status::{Finished, Identity};
 use super::super::{Error, prepare};
 use super::listener::Listener;
+use super::lock::lock;
 use super::message::{Client, Event, Failed};
 use super::watch::{Streams, Watch};
 use crate::oci::runtime_spec::Spec;
@@ -397,25 +397,4 @@ impl<'a> Life<'a> {
 
 fn config(containers: &Containers, id: &str) -> PathBuf {
     containers.folder(id).join("config.json")
-}
-
-/// What keeps a container from having two monitors, and from being removed under one.
-pub(in super::super) fn lock(
-    containers: &Containers,
-    record: &Record,
-) -> Result<Flock<File>, Error> {
-    let path = containers.folder(&record.id).join("monitor");
-    let failed = |source| Error::Io { verb: "open", path: path.clone(), source };
-    let mut options = File::options();
-    let options = options.write(true).create(true).truncate(false).mode(0o600);
-    let file = match options.open(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(Error::NoSuchContainer(record.id.clone()));
-        }
-        opened => opened.map_err(failed)?,
-    };
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Err((_, Errno::EWOULDBLOCK)) => Err(Error::Running(record.name.clone())),
-        locked => locked.map_err(|(_, errno)| failed(errno.into())),
-    }
 }

@@ -15,12 +15,13 @@
 mod channel;
 mod life;
 mod listener;
+mod lock;
 mod message;
 mod watch;
 
 pub use channel::{Started, connect, start};
-pub(super) use life::lock;
 pub use life::{Explain, Monitor};
+pub(super) use lock::lock;
 pub use message::{Connection, Event, Failed, Request};
 
 /// The hidden verb.
