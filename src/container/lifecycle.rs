@@ -62,7 +62,14 @@ fn remove_ended(containers: &Containers, record: &Record) -> Result<(), Error> {
     let end = Instant::now() + KILL_TIMEOUT;
     loop {
         match monitor::lock(containers, record) {
-            Ok(_lock) => return containers.remove(record),
+            Ok(_lock) => {
+                if let Some(running) = containers.read_running(&record.id) {
+                    // Whoever watched it was killed, and has left its control groups. One that stays is empty.
+                    let _ = running.groups.delete();
+                    monitor::remove_socket(containers.run_folder(), &record.id);
+                }
+                return containers.remove(record);
+            }
             // Its monitor was faster, as it is with `--rm`.
             Err(Error::NoSuchContainer(_)) => return containers.remove(record),
             // It has written down the end, and is about to end itself.

@@ -146,7 +146,7 @@ impl Containers {
         }
     }
 
-    fn read_running(&self, id: &str) -> Option<Running> {
+    pub(super) fn read_running(&self, id: &str) -> Option<Running> {
         serde_json::from_slice(&fs::read(self.run_folder().join(id)).ok()?).ok()
     }
 

@@ -160,14 +160,19 @@ fn a_container_outlives_its_monitor() {
     let env = TestEnv::with_busybox();
     let id = detach(&env, &["--name", "web"], "exec sleep 1000");
     kill(monitor(&env, &id), Signal::SIGKILL).unwrap();
+    let groups = running(&env, &id)["groups"].clone();
     assert_eq!(state(&env, "web").unwrap(), "running");
     env.mydocker(["stop", "-t", "0", "web"]).ok();
     // Nobody has seen how it ended.
     assert!(status(&env, "web").starts_with("Exited (255) "));
     env.mydocker(["start", "web"]).ok();
     assert_eq!(state(&env, "web").unwrap(), "running");
+    kill(monitor(&env, &id), Signal::SIGKILL).unwrap();
     env.mydocker(["rm", "-f", "web"]).ok();
     assert_nothing_left(&env);
+    for group in groups.as_array().unwrap() {
+        assert!(!PathBuf::from(group.as_str().unwrap()).exists(), "{group}");
+    }
 }
 
 #[test]

@@ -78,6 +78,12 @@ impl Drop for Listener {
     }
 }
 
+/// Removes the socket that a monitor which was killed has left, if there is one.
+pub(in super::super) fn remove_socket(run: &Path, id: &str) {
+    // What stays is of no use to anybody, and gone with the next boot.
+    let _ = std::fs::remove_file(path(run, id));
+}
+
 /// Connects to the monitor of the container `id`.
 pub(super) fn dial(run: &Path, id: &str) -> Result<OwnedFd, Error> {
     let path = path(run, id);

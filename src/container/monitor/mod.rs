@@ -21,6 +21,7 @@ mod watch;
 
 pub use channel::{Started, connect, start};
 pub use life::{Explain, Monitor};
+pub(super) use listener::remove_socket;
 pub(super) use lock::lock;
 pub use message::{Connection, Event, Failed, Request};
 
