@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use crate::{container, image, oci, registry, runtime, store};
 
 use super::output;
+use super::template::TemplateError;
 
 /// The exit code of docker and podman for an error of their own.
 pub(super) const OWN_ERROR: u8 = 125;
@@ -118,6 +119,12 @@ impl Advice for runtime::rootless::Error {
 impl Advice for oci::platform::PlatformError {}
 
 impl Advice for image::InstructionError {}
+
+impl Advice for TemplateError {
+    fn advice(&self) -> Option<String> {
+        Some("as in '{{.ID}}' or '{{json .}}'; `json` alone shows all fields".to_owned())
+    }
+}
 
 impl<T, E: Advice> While<T> for Result<T, E> {
     fn doing(self, what: &str) -> Result<T, Failure> {

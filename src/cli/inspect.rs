@@ -2,21 +2,25 @@
 
 use serde_json::{Value, json};
 
-use super::failure::While as _;
+use super::failure::{Failure, While as _};
 use super::look::{self, LookArgs};
-use super::output::{self, Format};
-use super::{Global, Outcome};
+use super::template::Template;
+use super::{Global, Outcome, inspect_container, output};
+use crate::container;
 use crate::image::{self, Image};
 use crate::store::Store;
 
-/// Show all that is known of images, as JSON
+/// Show all that is known of containers and images, as JSON
 ///
-/// With --remote, what their registries say of them: digests, platforms, sizes and the configuration, without pulling.
+/// With --remote, what registries say of images: digests, platforms, sizes and the configuration, without pulling.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// json for one object a line; otherwise one indented array
-    #[arg(long, value_enum)]
-    format: Option<Format>,
+    /// json for one object a line, or a template as in '{{.State.Status}}'; otherwise one indented array
+    #[arg(short, long)]
+    format: Option<String>,
+    /// What is meant: container, or image
+    #[arg(long, value_name = "container|image")]
+    r#type: Option<Kind>,
     /// Ask the registry instead of the store
     #[arg(long = "remote", id = "is_remote")]
     is_remote: bool,
@@ -24,27 +28,56 @@ pub(super) struct Args {
     look: LookArgs,
     /// Names, ids or first digits of ids
     #[arg(required = true)]
-    image: Vec<String>,
+    name: Vec<String>,
+}
+
+/// What a name can mean.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+enum Kind {
+    Container,
+    Image,
 }
 
 pub(super) fn run(global: &Global, args: &Args) -> Outcome {
     let mut documents = Vec::new();
-    for name in &args.image {
+    for name in &args.name {
         if args.is_remote {
             documents.extend(look::document(&args.look, name)?);
-            continue;
+        } else {
+            documents.push(find(global, name, args.r#type)?);
         }
-        let what = format!("inspect {name}");
-        let store = global.store().doing(&what)?;
-        let image = image::find(&store, name).doing(&what)?;
-        documents.push(document(&store, &image).doing(&what)?);
     }
-    match args.format {
-        Some(Format::Json) => documents.iter().for_each(output::json_line),
-        _ if args.is_remote && documents.is_empty() => {}
-        _ => output::json_document(&Value::Array(documents)),
+    match args.format.as_deref() {
+        Some("json") => documents.iter().for_each(output::json_line),
+        Some(template) => {
+            let template = Template::parse(template).doing("inspect --format")?;
+            for document in &documents {
+                let line = template.render(document).doing("inspect --format")?;
+                output::data(&format!("{line}\n"));
+            }
+        }
+        None if args.is_remote && documents.is_empty() => {}
+        None => output::json_document(&Value::Array(documents)),
     }
     Ok(0)
+}
+
+/// The container of this name, or else the image.
+fn find(global: &Global, name: &str, kind: Option<Kind>) -> Result<Value, Failure> {
+    let what = format!("inspect {name}");
+    if kind != Some(Kind::Image) {
+        let containers = global.containers().doing(&what)?;
+        match containers.find(name) {
+            Err(container::Error::NoSuchContainer(_)) if kind.is_none() => {}
+            found => {
+                let record = found.doing(&what)?;
+                return inspect_container::document(&containers, &record).doing(&what);
+            }
+        }
+    }
+    let store = global.store().doing(&what)?;
+    let image = image::find(&store, name).doing(&what)?;
+    document(&store, &image).doing(&what)
 }
 
 /// The image in the form and with the names of `docker image inspect`.

@@ -3,11 +3,18 @@
 //! One verb a file. What a verb does is done by [`crate::image`] and [`crate::container`]; here are its options, its
 //! output and its exit code. Standard output is data; everything else goes to standard error.
 
+mod adjust_options;
+mod attach;
 mod bundle;
 mod commit;
+mod container;
+mod container_filter;
+mod container_options;
 mod copy;
+mod create;
 mod df;
 mod diff;
+mod exec;
 mod export;
 mod failure;
 mod history;
@@ -16,15 +23,22 @@ mod images;
 mod import;
 mod info;
 mod inspect;
+mod inspect_container;
 mod inventory;
+mod kill;
 mod load;
 mod logger;
 mod login;
 mod logout;
+mod logs;
 mod look;
 mod map_ids;
+mod moment;
+mod monitor;
 mod oci;
 mod output;
+mod pause;
+mod port;
 mod progress;
 mod prompt;
 mod prune;
@@ -32,16 +46,25 @@ mod ps;
 mod pull;
 mod push;
 mod remote;
+mod rename;
 mod repair;
+mod restart;
 mod rm;
 mod rmi;
 mod run;
 mod save;
 mod search;
+mod start;
+mod stats;
+mod stop;
 mod tag;
 mod tags;
+mod template;
+mod top;
+mod update;
 mod verify;
 mod version;
+mod wait;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -97,6 +120,23 @@ enum Verb {
     Tags(tags::Args),
     Import(import::Args),
     Run(Box<run::Args>),
+    Create(Box<create::Args>),
+    Start(start::Args),
+    Stop(stop::Args),
+    Restart(restart::Args),
+    Kill(kill::Args),
+    Wait(wait::Args),
+    Logs(logs::Args),
+    Attach(attach::Args),
+    Exec(exec::Args),
+    Top(top::Args),
+    Stats(stats::Args),
+    Update(update::Args),
+    Pause(pause::Args),
+    Unpause(pause::UnpauseArgs),
+    Rename(rename::Args),
+    Port(port::Args),
+    Container(container::Args),
     Images(images::Args),
     Inspect(inspect::Args),
     History(history::Args),
@@ -121,6 +161,8 @@ enum Verb {
     MapIds(map_ids::Args),
     #[command(name = crate::container::HOLD_VERB, hide = true)]
     Hold(hold::Args),
+    #[command(name = crate::container::monitor::MONITOR_VERB, hide = true)]
+    Monitor(monitor::Args),
 }
 
 impl Verb {
@@ -143,6 +185,10 @@ impl Verb {
                 | Self::Import(_)
                 | Self::Load(_)
                 | Self::Run(_)
+                | Self::Create(_)
+                | Self::Start(_)
+                | Self::Restart(_)
+                | Self::Container(_)
                 | Self::Rmi(_)
                 | Self::Rm(_)
                 | Self::Diff(_)
@@ -189,6 +235,23 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Tags(args) => tags::run(&args),
         Verb::Import(args) => import::run(&global, args),
         Verb::Run(args) => run::run(&global, *args),
+        Verb::Create(args) => create::run(&global, *args),
+        Verb::Start(args) => start::run(&global, &args),
+        Verb::Stop(args) => stop::run(&global, &args),
+        Verb::Restart(args) => restart::run(&global, &args),
+        Verb::Kill(args) => kill::run(&global, &args),
+        Verb::Wait(args) => wait::run(&global, &args),
+        Verb::Logs(args) => logs::run(&global, &args),
+        Verb::Attach(args) => attach::run(&global, &args),
+        Verb::Exec(args) => exec::run(&global, args),
+        Verb::Top(args) => top::run(&global, &args),
+        Verb::Stats(args) => stats::run(&global, &args),
+        Verb::Update(args) => update::run(&global, &args),
+        Verb::Container(args) => container::run(&global, &args),
+        Verb::Pause(args) => pause::run(&global, &args),
+        Verb::Unpause(args) => pause::unpause(&global, &args),
+        Verb::Rename(args) => rename::run(&global, &args),
+        Verb::Port(args) => port::run(&global, &args),
         Verb::Images(args) => images::run(&global, &args),
         Verb::Inspect(args) => inspect::run(&global, &args),
         Verb::History(args) => history::run(&global, &args),
@@ -209,6 +272,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Repair(args) => repair::run(&global, &args),
         Verb::Version(args) => version::run(&args),
         Verb::Info(args) => info::run(&global, &args),
+        Verb::Monitor(args) => monitor::run(&global, &args),
         Verb::MapIds(args) => map_ids::run(&args),
         Verb::Hold(args) => hold::run(&global, &args),
     };
@@ -268,6 +332,22 @@ impl Global {
     fn containers(&self) -> Result<Containers, crate::container::Error> {
         Containers::open(&self.root(), &self.run())
     }
+}
+
+/// Does something with each of the objects named, prints the names of those with which it went well, and says the exit
+/// code: one that fails does not keep the others.
+fn each(names: &[String], mut one: impl FnMut(&str) -> Result<(), Failure>) -> Outcome {
+    let mut code = 0;
+    for name in names {
+        match one(name) {
+            Ok(()) => output::data(&format!("{name}\n")),
+            Err(failure) => {
+                failure.report();
+                code = 1;
+            }
+        }
+    }
+    Ok(code)
 }
 
 /// What a verb returns: the exit code, or what went wrong.

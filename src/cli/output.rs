@@ -66,6 +66,24 @@ impl Table {
     }
 }
 
+/// Prints lines whose cells are apart by tabs as a table.
+pub(super) fn tabs(header: &str, lines: &[String]) {
+    let lines = std::iter::once(header).chain(lines.iter().map(String::as_str));
+    let rows: Vec<Vec<&str>> = lines.map(|line| line.split('\t').collect()).collect();
+    let mut widths: Vec<usize> = Vec::new();
+    for row in &rows {
+        widths.resize(widths.len().max(row.len()), 0);
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    for row in &rows {
+        let padded: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        data(&format!("{}\n", padded.join("   ").trim_end()));
+    }
+}
+
 /// Prints one JSON object on a line.
 pub(super) fn json_line(value: &Value) {
     data(&format!("{value}\n"));

@@ -28,7 +28,7 @@ pub(super) struct Args {
     #[arg(short, long)]
     force: bool,
     /// Remove the images that came first, named or not, until all others take no more than this, as in 10g
-    #[arg(long, visible_alias = "keep-storage", value_name = "BYTES", value_parser = super::run::parse_size)]
+    #[arg(long, visible_alias = "keep-storage", value_name = "BYTES", value_parser = super::container_options::parse_size)]
     max_size: Option<u64>,
 }
 

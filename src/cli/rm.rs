@@ -1,7 +1,7 @@
 //! `mydocker rm`.
 
 use super::failure::{Failure, While as _};
-use super::{Global, Outcome, output};
+use super::{Global, Outcome, each};
 use crate::container;
 
 /// Remove containers
@@ -16,18 +16,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(global: &Global, args: &Args) -> Outcome {
-    let mut code = 0;
-    for name in &args.container {
-        // One that cannot be removed does not keep the others.
-        match remove(global, name, args.force) {
-            Ok(()) => output::data(&format!("{name}\n")),
-            Err(failure) => {
-                failure.report();
-                code = 1;
-            }
-        }
-    }
-    Ok(code)
+    each(&args.container, |name| remove(global, name, args.force))
 }
 
 fn remove(global: &Global, name: &str, force: bool) -> Result<(), Failure> {

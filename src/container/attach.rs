@@ -32,13 +32,13 @@ const OWN: [Signal; 11] = [
 ];
 
 /// A user's terminal in raw mode; it gets its old mode back when this is dropped, however that comes about.
-struct RawMode<'a> {
+pub(super) struct RawMode<'a> {
     terminal: BorrowedFd<'a>,
     before: Termios,
 }
 
 impl<'a> RawMode<'a> {
-    fn enter(terminal: BorrowedFd<'a>) -> Result<Self, Error> {
+    pub(super) fn enter(terminal: BorrowedFd<'a>) -> Result<Self, Error> {
         let failed = |errno: Errno| Error::Terminal { verb: "set up", source: errno.into() };
         let before = termios::tcgetattr(terminal).map_err(failed)?;
         let mut raw = before.clone();
@@ -71,6 +71,21 @@ impl Signals {
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let descriptor = SignalFd::with_flags(&set, flags).map_err(failed)?;
         Ok(Self { descriptor })
+    }
+
+    /// The next signal that has come; those without a name in `nix` are passed over.
+    pub(super) fn next(&self) -> Option<Signal> {
+        while let Ok(Some(info)) = self.descriptor.read_signal() {
+            let number = i32::try_from(info.ssi_signo).ok();
+            if let Some(signal) = number.and_then(|number| Signal::try_from(number).ok()) {
+                return Some(signal);
+            }
+        }
+        None
+    }
+
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
     }
 }
 
@@ -129,7 +144,7 @@ impl Session<'_> {
             let process = &*self.process;
             let mut fds = vec![
                 PollFd::new(process.pidfd(), PollFlags::POLLIN),
-                PollFd::new(self.signals.descriptor.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             ];
             let console = self.console.map(|console| push(&mut fds, console, wanted));
             // A user who types faster than the program reads waits, as on any terminal.
@@ -181,12 +196,7 @@ impl Session<'_> {
     }
 
     fn forward_signals(&self) {
-        while let Ok(Some(info)) = self.signals.descriptor.read_signal() {
-            let Some(signal) =
-                i32::try_from(info.ssi_signo).ok().and_then(|n| Signal::try_from(n).ok())
-            else {
-                continue;
-            };
+        while let Some(signal) = self.signals.next() {
             match (signal, self.console) {
                 (Signal::SIGWINCH, Some(console)) => copy_window_size(console),
                 (Signal::SIGWINCH, None) => {}
@@ -241,13 +251,21 @@ impl Session<'_> {
 /// Copies what has come, and says whether more may come.
 fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> bool {
     let mut buffer = [0; 65536];
-    let mut rest = match unistd::read(from, &mut buffer) {
+    let bytes = match unistd::read(from, &mut buffer) {
         // EIO: every process that had the terminal open has closed it.
         Ok(0) | Err(Errno::EIO) => return false,
         Ok(n) => &buffer[..n],
         Err(Errno::EINTR | Errno::EAGAIN) => return true,
         Err(_) => return false,
     };
+    // Where nobody reads any more, the program runs on.
+    write_all(to, bytes);
+    true
+}
+
+/// Writes all of `bytes`, and says whether there is still somebody who reads.
+pub fn write_all(to: BorrowedFd<'_>, bytes: &[u8]) -> bool {
+    let mut rest = bytes;
     while !rest.is_empty() {
         match unistd::write(to, rest) {
             Ok(written) => rest = &rest[written..],
@@ -256,8 +274,7 @@ fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> bool {
                 let mut fds = [PollFd::new(to, PollFlags::POLLOUT)];
                 let _ = poll(&mut fds, PollTimeout::NONE);
             }
-            // Nobody reads any more; the program runs on.
-            Err(_) => break,
+            Err(_) => return false,
         }
     }
     true

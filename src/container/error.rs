@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::monitor::Failed;
 use crate::sys::remove_tree::RemoveError;
 use crate::{runtime, store};
 
@@ -27,6 +28,15 @@ pub enum Error {
     /// Its processes cannot be stopped for a while.
     #[error("container {0} is running, and cannot be frozen")]
     CannotFreeze(String),
+    /// A monitor could not be started or reached.
+    #[error("{verb} the container's monitor")]
+    Monitor {
+        /// What was tried.
+        verb: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// Neither the image nor the user says what to run.
     #[error("no command: the image has neither entry point nor command")]
     NoCommand,
@@ -52,6 +62,21 @@ pub enum Error {
         /// What was asked for.
         name: String,
     },
+    /// The container has no log.
+    #[error("container {0} has no log")]
+    NoLog(String),
+    /// The container is not paused.
+    #[error("container {0} is not paused")]
+    NotPaused(String),
+    /// The container is paused.
+    #[error("container {0} is paused")]
+    Paused(String),
+    /// The container does not run.
+    #[error("container {0} is not running")]
+    NotRunning(String),
+    /// Its monitor could not start it.
+    #[error("{}", .0.cause)]
+    NotStarted(Failed),
     /// The kernel gave no random bytes for an id.
     #[error("make an id")]
     Random(#[source] nix::errno::Errno),
@@ -127,16 +152,32 @@ impl Error {
             ),
             Self::NoLayer(_) => Some("what it wrote is in that folder itself".to_owned()),
             Self::NoCommand => Some("give one behind the image".to_owned()),
+            Self::NoLog(_) => Some(
+                "containers that run in the foreground, or with --log-driver none, have none"
+                    .to_owned(),
+            ),
+            Self::Paused(name) => Some(format!("`mydocker unpause {name}` lets it go on")),
+            Self::NotRunning(name) => Some(format!("`mydocker start {name}` starts it")),
+            Self::NotStarted(failed) => failed.hint.clone(),
             Self::Runtime(error) => error.hint(),
             _ => None,
         }
     }
 
     /// The exit code that docker gives to such an error: 127 for a program that is not there, 126 for one that cannot
-    /// be executed, 125 for the rest.
+    /// be executed, 1 for what a container's state does not allow, 125 for the rest.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::NotStarted(failed) => failed.code,
             Self::Runtime(error) => error.exit_code(),
+            // What docker's daemon refuses to do with a container that there is or is not.
+            Self::AmbiguousId(_)
+            | Self::NoLog(_)
+            | Self::NoSuchContainer(_)
+            | Self::NotPaused(_)
+            | Self::NotRunning(_)
+            | Self::Paused(_)
+            | Self::Running(_) => 1,
             _ => 125,
         }
     }

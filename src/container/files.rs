@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::Error;
+use super::adjust::{self, Adjustments};
 
 /// The names of the files, in a container's folder and under `/etc` inside.
 pub(super) const NAMES: [&str; 3] = ["hostname", "hosts", "resolv.conf"];
@@ -13,17 +14,26 @@ pub(super) const NAMES: [&str; 3] = ["hostname", "hosts", "resolv.conf"];
 /// Writes the files into the container's folder.
 ///
 /// `host_network` says that the container shares the host's network, and so also its names.
-pub(super) fn write(folder: &Path, hostname: &str, host_network: bool) -> Result<(), Error> {
+pub(super) fn write(
+    folder: &Path,
+    hostname: &str,
+    host_network: bool,
+    adjust: &Adjustments,
+) -> Result<(), Error> {
+    adjust::check_host_name("host name", hostname)?;
+    adjust.check()?;
     let hosts = if host_network { fs::read_to_string("/etc/hosts").ok() } else { None };
     let hosts = hosts.unwrap_or_else(|| {
         format!(
             "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{hostname}\n"
         )
     });
+    let hosts = hosts + &adjust.host_lines();
     // Without a network there is no name server to ask; an empty file says so at once, where a copied one would make
     // every look-up wait for its timeout.
     let resolv =
         if host_network { fs::read("/etc/resolv.conf").unwrap_or_default() } else { Vec::new() };
+    let resolv = adjust.resolv_conf().map_or(resolv, String::into_bytes);
     let hostname = format!("{hostname}\n");
     for (name, content) in NAMES.iter().zip([hostname.as_bytes(), hosts.as_bytes(), &resolv]) {
         let path = folder.join(name);

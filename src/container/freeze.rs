@@ -10,8 +10,10 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::Error;
 use super::record::Containers;
-use super::{Error, Status};
+use super::status::{Running, Status};
+use crate::runtime::Groups;
 
 /// The hidden verb of the process that holds a container still.
 pub const HOLD_VERB: &str = "hold-container";
@@ -67,115 +69,112 @@ impl Drop for Frozen {
 pub fn hold(containers: &Containers, id: &str, frozen: impl FnOnce()) -> Result<(), Error> {
     let cannot = || Error::CannotFreeze(id.chars().take(12).collect());
     let record = containers.find(id)?;
-    let Status::Running(running) = containers.status(&record) else { return Err(cannot()) };
+    let (Status::Running(running) | Status::Paused(running)) = containers.status(&record) else {
+        return Err(cannot());
+    };
     // A leader of a process group cannot leave its session; a process that was just started is none.
     let _ = nix::unistd::setsid();
-    let mut group = Group::of(running.pid, &record.id).ok_or_else(cannot)?;
+    let group = Freezer::of(&running, &record.id).ok_or_else(cannot)?;
     let done = group.freeze();
     if done.is_ok() {
         frozen();
         let _ = io::copy(&mut io::stdin(), &mut io::sink());
     }
-    group.thaw().map_err(|source| Error::Io { verb: "thaw", path: group.folder, source })?;
+    group.thaw()?;
     done.map_err(|_| cannot())
 }
 
-/// A control group that can stand still.
-struct Group {
-    folder: PathBuf,
-    kind: Kind,
-    /// Whether it stood still already.
-    was_frozen: bool,
-}
-
-enum Kind {
-    /// Version 2: `cgroup.freeze`.
-    V2,
-    /// Version 1: `freezer.state`; a group that has it lies in the freezer's own hierarchy.
-    V1,
+/// What a container can be held still with.
+enum Freezer {
+    /// The container's own groups, and whether they stood still already.
+    Own(Groups, bool),
     /// Version 1, of a container that is in none of the freezer's groups: one is made for as long as it is needed.
-    Borrowed { members: PathBuf, home: PathBuf },
+    Borrowed(Borrowed),
 }
 
-impl Group {
-    /// The group of the container `id` alone, whose first process is `pid`.
+struct Borrowed {
+    folder: PathBuf,
+    members: PathBuf,
+    home: PathBuf,
+}
+
+impl Freezer {
+    /// That of the container `id` alone.
+    fn of(running: &Running, id: &str) -> Option<Self> {
+        if running.groups.can_freeze() {
+            let was_frozen = running.groups.is_frozen();
+            return Some(Self::Own(running.groups.clone(), was_frozen));
+        }
+        Borrowed::of(running.process.pid, id).map(Self::Borrowed)
+    }
+
+    fn freeze(&self) -> Result<(), Error> {
+        match self {
+            Self::Own(_, true) => Ok(()),
+            Self::Own(groups, false) => Ok(groups.freeze()?),
+            Self::Borrowed(group) => {
+                group.freeze().map_err(|source| group.failed("freeze", source))
+            }
+        }
+    }
+
+    fn thaw(&self) -> Result<(), Error> {
+        match self {
+            Self::Own(_, true) => Ok(()),
+            Self::Own(groups, false) => Ok(groups.thaw()?),
+            Self::Borrowed(group) => group.thaw().map_err(|source| group.failed("thaw", source)),
+        }
+    }
+}
+
+impl Borrowed {
+    /// For the container `id`, whose first process is `pid`.
     fn of(pid: i32, id: &str) -> Option<Self> {
         let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-        let own = |path: &str| Path::new(path).file_name().is_some_and(|name| name == id);
         let below = |mount: &str, path: &str| {
             Path::new(CGROUPS).join(mount).join(path.trim_start_matches('/'))
         };
-        let (mut freezer, mut members, mut unified) = (None, None, None);
+        let (mut home, mut members) = (None, None);
         for line in text.lines() {
             let mut fields = line.splitn(3, ':').skip(1);
             let (controllers, path) = (fields.next()?, fields.next()?);
             match controllers {
-                "" => unified = own(path).then(|| below("", path)),
-                "freezer" => freezer = Some(path),
-                _ if own(path) => members = Some(below(controllers, path)),
+                "" => {}
+                "freezer" => home = Some(below("freezer", path)),
+                // A group of the container's alone.
+                _ if Path::new(path).file_name().is_some_and(|name| name == id) => {
+                    members = Some(below(controllers, path));
+                }
                 _ => {}
             }
         }
-        let is_frozen = |file: PathBuf, word: &str| {
-            fs::read_to_string(file).is_ok_and(|state| state.trim_end() == word)
-        };
-        if let Some(folder) = unified.filter(|folder| folder.join("cgroup.freeze").exists()) {
-            let was_frozen = is_frozen(folder.join("cgroup.freeze"), "1");
-            return Some(Self { folder, kind: Kind::V2, was_frozen });
-        }
-        let path = freezer?;
-        if own(path) {
-            let folder = below("freezer", path);
-            let was_frozen = is_frozen(folder.join("freezer.state"), "FROZEN");
-            return Some(Self { folder, kind: Kind::V1, was_frozen });
-        }
-        let kind = Kind::Borrowed { members: members?, home: below("freezer", path) };
         let folder = below("freezer", "mydocker").join(id);
-        Some(Self { folder, kind, was_frozen: false })
+        Some(Self { folder, members: members?, home: home? })
     }
 
-    fn freeze(&mut self) -> io::Result<()> {
-        match &self.kind {
-            Kind::V2 => {
-                fs::write(self.folder.join("cgroup.freeze"), "1")?;
-                self.wait_for("cgroup.events", |state| state.lines().any(|l| l == "frozen 1"))
-            }
-            Kind::V1 => {
-                fs::write(self.folder.join("freezer.state"), "FROZEN")?;
-                self.wait_for("freezer.state", |state| state.trim_end() == "FROZEN")
-            }
-            Kind::Borrowed { members, .. } => {
-                fs::create_dir_all(&self.folder)?;
-                // Whoever joins stands still at once, and so makes no children that would have to be moved too.
-                fs::write(self.folder.join("freezer.state"), "FROZEN")?;
-                let (from, to) = (members.clone(), self.folder.clone());
-                move_all(&from, &to, || all_are_in(&from, &to))?;
-                self.wait_for("freezer.state", |state| state.trim_end() == "FROZEN")
-            }
-        }
+    fn failed(&self, verb: &'static str, source: io::Error) -> Error {
+        Error::Io { verb, path: self.folder.clone(), source }
     }
 
-    fn thaw(&mut self) -> io::Result<()> {
-        if self.was_frozen {
+    fn freeze(&self) -> io::Result<()> {
+        fs::create_dir_all(&self.folder)?;
+        // Whoever joins stands still at once, and so makes no children that would have to be moved too.
+        fs::write(self.folder.join("freezer.state"), "FROZEN")?;
+        move_all(&self.members, &self.folder, || all_are_in(&self.members, &self.folder))?;
+        self.wait_until_frozen()
+    }
+
+    fn thaw(&self) -> io::Result<()> {
+        if !self.folder.exists() {
             return Ok(());
         }
-        match &self.kind {
-            Kind::V2 => fs::write(self.folder.join("cgroup.freeze"), "0"),
-            Kind::V1 => fs::write(self.folder.join("freezer.state"), "THAWED"),
-            Kind::Borrowed { home, .. } => {
-                if !self.folder.exists() {
-                    return Ok(());
-                }
-                fs::write(self.folder.join("freezer.state"), "THAWED")?;
-                let folder = self.folder.clone();
-                move_all(&folder, home, || fs::remove_dir(&folder).is_ok())
-            }
-        }
+        fs::write(self.folder.join("freezer.state"), "THAWED")?;
+        move_all(&self.folder, &self.home, || fs::remove_dir(&self.folder).is_ok())
     }
 
-    fn wait_for(&self, file: &str, done: impl Fn(&str) -> bool) -> io::Result<()> {
+    fn wait_until_frozen(&self) -> io::Result<()> {
         let end = Instant::now() + PATIENCE;
-        while !done(&fs::read_to_string(self.folder.join(file))?) {
+        while fs::read_to_string(self.folder.join("freezer.state"))?.trim_end() != "FROZEN" {
             if Instant::now() > end {
                 return Err(io::ErrorKind::TimedOut.into());
             }

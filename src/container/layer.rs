@@ -1,18 +1,19 @@
 //! What a container has written, for those who compare, export or commit it.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::Error;
 use super::freeze::Frozen;
-use super::record::{Containers, Record, Status};
+use super::record::{Containers, Record};
+use super::status::Status;
 use super::user::UserDatabase;
 use crate::oci::digest::ImageId;
 use crate::oci::image_config::ContainerConfig;
-use crate::oci::runtime_spec::{MAX_SPEC, Spec};
+use crate::oci::runtime_spec::Spec;
 
 /// The layer of a container, open, and its processes at rest.
 #[derive(Debug)]
@@ -61,9 +62,11 @@ pub fn open_layer(containers: &Containers, text: &str, hold: Hold) -> Result<Lay
         return Err(Error::NoLayer(text.to_owned()));
     };
     let folder = containers.folder(&record.id);
-    let spec = read_spec(&folder.join("config.json"))?;
+    let spec = containers.spec(&record.id)?;
     let frozen = match (containers.status(&record), hold) {
-        (Status::Running(_), Hold::Frozen) => Some(Frozen::new(containers, &record.id)?),
+        (Status::Running(_) | Status::Paused(_), Hold::Frozen) => {
+            Some(Frozen::new(containers, &record.id)?)
+        }
         _ => None,
     };
     let path = folder.join("upper");
@@ -74,15 +77,6 @@ pub fn open_layer(containers: &Containers, text: &str, hold: Hold) -> Result<Lay
     let upper = opened.map_err(|source| Error::Io { verb: "open", path, source })?.into();
     let mount_points = mount_points(&spec, &folder);
     Ok(Layer { record, image, upper, mount_points, spec, _frozen: frozen })
-}
-
-pub(super) fn read_spec(path: &Path) -> Result<Spec, Error> {
-    use std::io::Read as _;
-    let failed = |source| Error::Io { verb: "read", path: path.to_owned(), source };
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(failed)?;
-    file.take(MAX_SPEC).read_to_end(&mut bytes).map_err(failed)?;
-    serde_json::from_slice(&bytes).map_err(|source| Error::Record { path: path.to_owned(), source })
 }
 
 /// Where the container has what every container has: `/proc`, `/dev`, its files in `/etc`. A place for a volume is the

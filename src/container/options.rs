@@ -1,9 +1,12 @@
 //! What a user asks of a container, before it is a runtime-spec.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::Error;
+use super::adjust::Adjustments;
+use super::settings::Settings;
 use crate::oci::digest::ImageId;
 use crate::oci::image_config::ContainerConfig;
 
@@ -16,18 +19,22 @@ pub const MIN_MEMORY: u64 = 6 << 20;
 /// What to run, where and how.
 #[derive(Clone, Debug)]
 pub struct RunOptions {
+    /// What changes the specification that follows from all else.
+    pub adjust: Adjustments,
     /// Where the root filesystem comes from.
     pub root: RootSource,
     /// The command and its arguments; the image's own where empty.
     pub command: Vec<String>,
+    /// The file that its id is written to; it must not exist.
+    pub cidfile: Option<PathBuf>,
     /// In the place of the image's entry point; empty for none.
     pub entrypoint: Option<String>,
     /// `NAME=value`, or `NAME` to copy the caller's.
     pub env: Vec<String>,
     /// The host name inside; the first digits of the id where `None`.
     pub hostname: Option<String>,
-    /// Whether standard input is passed on.
-    pub interactive: bool,
+    /// What its record calls it by, beside the image's own labels.
+    pub labels: BTreeMap<String, String>,
     /// Whether the program gets a terminal.
     pub terminal: bool,
     /// The limit of memory, in bytes.
@@ -42,8 +49,8 @@ pub struct RunOptions {
     pub network: Network,
     /// Whether nothing can be written to the root filesystem.
     pub read_only: bool,
-    /// Whether the container is removed when it ends.
-    pub remove: bool,
+    /// How it is logged, stopped and started again.
+    pub settings: Settings,
     /// `user`, `uid`, `user:group`, `uid:gid`; the image's own where `None`.
     pub user: Option<String>,
     /// Whether the container has a user namespace.

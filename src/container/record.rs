@@ -9,23 +9,25 @@
 //! Whether a container runs is never believed from a file alone: its first process must exist and have started at the
 //! time that was written down, for process ids are used again.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::Error;
 use super::ids::{self, IdRange};
 use super::names;
+use super::settings::Settings;
+use super::status::Finished;
 use crate::oci::digest::ImageId;
+use crate::oci::runtime_spec::{MAX_SPEC, Spec};
 use crate::sys::random::getrandom;
 use crate::sys::remove_tree::remove_tree;
-
-/// The exit code of a container whose end nobody saw, as with docker after a crash.
-const UNSEEN_EXIT: u8 = 255;
 
 /// Where containers are kept.
 #[derive(Clone, Debug)]
@@ -55,41 +57,39 @@ pub struct Record {
     /// The ids on the host that it has while it runs; none without a user namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ids: Option<IdRange>,
+    /// When it was started last, in seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<i64>,
     /// When and how it ended, if it did.
     pub finished: Option<Finished>,
+    /// What the user and the image call it by, for people and for filters.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// How it is logged, stopped and started again.
+    #[serde(default)]
+    pub settings: Settings,
+    /// How often it was started again by its policy.
+    #[serde(default)]
+    pub restarts: u32,
+    /// Whether somebody has stopped it, so that its policy does not start it again.
+    #[serde(default)]
+    pub stopped: bool,
+    /// Whether it is to be started again at once when it ends, once.
+    #[serde(default)]
+    pub again: bool,
+    /// Whether it has ended and is about to be started again.
+    #[serde(default)]
+    pub restarting: bool,
+    /// Why it could not be started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
-/// The end of a container.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Finished {
-    /// The exit code; 128 and the signal's number for one that was killed.
-    pub code: u8,
-    /// When, in seconds since 1970.
-    pub at: i64,
-}
-
-/// The process of a running container.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Running {
-    /// Its id on the host.
-    pub pid: i32,
-    /// When it started, in clock ticks since boot (`proc_pid_stat(5)`, field 22).
-    pub start_time: u64,
-    /// When it started, in seconds since 1970.
-    pub since: i64,
-}
-
-/// What state a container is in.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Status {
-    /// Never started.
-    Created,
-    /// Ended.
-    Exited(Finished),
-    /// Its first process lives.
-    Running(Running),
+impl Record {
+    /// When it was last started, or made, in seconds since 1970.
+    pub fn since(&self) -> i64 {
+        self.started.unwrap_or(self.created)
+    }
 }
 
 impl Containers {
@@ -193,29 +193,64 @@ impl Containers {
         replace(&path, &bytes)
     }
 
-    /// Writes down which process the container is.
-    pub fn set_running(&self, id: &str, pid: i32) -> Result<(), Error> {
-        let path = self.run.join(id);
-        let start_time = start_time(pid).unwrap_or_default();
-        let running = Running { pid, start_time, since: now() };
-        let bytes = to_json(&running, &path)?;
-        fs::write(&path, bytes).map_err(|source| Error::Io { verb: "write", path, source })
+    /// Changes the record while nobody else does, and returns it.
+    pub fn modify(&self, id: &str, change: impl FnOnce(&mut Record)) -> Result<Record, Error> {
+        let _lock = self.lock(id, FlockArg::LockExclusive)?;
+        let missing = || Error::NoSuchContainer(id.to_owned());
+        let mut record = self.read(id)?.ok_or_else(missing)?;
+        change(&mut record);
+        self.write(&record)?;
+        Ok(record)
+    }
+
+    /// Locks the container's folder until the lock is dropped: for changes of its record and its log.
+    pub(super) fn lock(&self, id: &str, how: FlockArg) -> Result<Flock<fs::File>, Error> {
+        let path = self.folder(id);
+        let folder = match fs::File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::NoSuchContainer(id.to_owned()));
+            }
+            opened => {
+                opened.map_err(|source| Error::Io { verb: "open", path: path.clone(), source })?
+            }
+        };
+        Flock::lock(folder, how).map_err(|(_, errno)| Error::Io {
+            verb: "lock",
+            path,
+            source: errno.into(),
+        })
+    }
+
+    /// Gives the container another name.
+    pub fn rename(&self, record: &Record, name: &str) -> Result<(), Error> {
+        if record.name == name {
+            let value = name.to_owned();
+            return Err(Error::Value { what: "new name", value, why: "it is the old one" });
+        }
+        self.claim(&record.id, name)?;
+        let mut old = String::new();
+        let renamed = self.modify(&record.id, |record| {
+            old = std::mem::replace(&mut record.name, name.to_owned());
+        });
+        self.release_name(&record.id, if renamed.is_ok() { &old } else { name })?;
+        renamed.map(drop)
+    }
+
+    fn release_name(&self, id: &str, name: &str) -> Result<(), Error> {
+        let path = self.folder.join(".names").join(name);
+        if fs::read_link(&path).is_ok_and(|holder| holder.as_os_str() == id) {
+            fs::remove_file(&path).map_err(|source| Error::Io { verb: "remove", path, source })?;
+        }
+        Ok(())
     }
 
     /// Writes down how the container ended.
-    pub fn set_finished(&self, record: &mut Record, code: u8) -> Result<(), Error> {
-        record.finished = Some(Finished { code, at: now() });
-        self.write(record)?;
-        self.forget_process(&record.id)
-    }
-
-    /// Forgets which process the container was.
-    pub fn forget_process(&self, id: &str) -> Result<(), Error> {
-        let path = self.run.join(id);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result.map_err(|source| Error::Io { verb: "remove", path, source }),
-        }
+    pub fn set_finished(&self, id: &str, code: u8) -> Result<(), Error> {
+        self.modify(id, |record| {
+            record.ids = None;
+            record.finished = Some(Finished { code, at: now(), oom_killed: false });
+        })?;
+        self.forget_process(id)
     }
 
     /// All containers, newest first, and those whose records cannot be read: one broken container does not hide the
@@ -248,7 +283,22 @@ impl Containers {
         Ok(ids)
     }
 
-    fn read(&self, id: &str) -> Result<Option<Record>, Error> {
+    /// The specification of a container, as it was when it was made.
+    pub fn spec(&self, id: &str) -> Result<Spec, Error> {
+        let path = self.folder(id).join("config.json");
+        let failed = |source| Error::Io { verb: "read", path: path.clone(), source };
+        let mut bytes = Vec::new();
+        let file = fs::File::open(&path).map_err(failed)?;
+        file.take(MAX_SPEC).read_to_end(&mut bytes).map_err(failed)?;
+        serde_json::from_slice(&bytes).map_err(|source| Error::Record { path, source })
+    }
+
+    /// Whether its program has a terminal.
+    pub fn has_terminal(&self, record: &Record) -> Result<bool, Error> {
+        Ok(self.spec(&record.id)?.process.is_some_and(|process| process.terminal))
+    }
+
+    pub(super) fn read(&self, id: &str) -> Result<Option<Record>, Error> {
         let path = self.folder(id).join("record.json");
         let bytes = match fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -275,24 +325,6 @@ impl Containers {
             (Some(id), None) => self.read(&id)?.ok_or_else(missing),
             (Some(_), Some(_)) => Err(Error::AmbiguousId(text.to_owned())),
             _ => Err(missing()),
-        }
-    }
-
-    /// What state the container is in, now.
-    pub fn status(&self, record: &Record) -> Status {
-        if let Some(finished) = record.finished {
-            return Status::Exited(finished);
-        }
-        let unseen = Status::Exited(Finished { code: UNSEEN_EXIT, at: record.created });
-        if record.boot != boot_id() {
-            return unseen;
-        }
-        let Ok(bytes) = fs::read(self.run.join(&record.id)) else { return Status::Created };
-        match serde_json::from_slice::<Running>(&bytes) {
-            Ok(running) if start_time(running.pid) == Some(running.start_time) => {
-                Status::Running(running)
-            }
-            _ => unseen,
         }
     }
 
@@ -325,15 +357,7 @@ impl Containers {
         self.forget_process(&record.id)?;
         ids::release(&self.run, &record.id, record.ids);
         self.delete_folder(&record.id)?;
-        let name = self.folder.join(".names").join(&record.name);
-        if fs::read_link(&name).is_ok_and(|id| id.as_os_str() == record.id.as_str()) {
-            fs::remove_file(&name).map_err(|source| Error::Io {
-                verb: "remove",
-                path: name,
-                source,
-            })?;
-        }
-        Ok(())
+        self.release_name(&record.id, &record.name)
     }
 }
 
@@ -360,27 +384,16 @@ pub(super) fn boot_id() -> String {
     id.trim_end().to_owned()
 }
 
-/// When a process started, in clock ticks since boot; `None` if there is none, or only a zombie.
-fn start_time(pid: i32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in the second field may hold anything, parentheses and spaces too; the last one closes it.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    if matches!(fields.next()?, "Z" | "X") {
-        return None;
-    }
-    fields.nth(18)?.parse().ok()
-}
-
 fn make_private(folder: PathBuf) -> Result<(), Error> {
     let made = fs::DirBuilder::new().mode(0o700).create(&folder);
     made.map_err(|source| Error::Io { verb: "create", path: folder, source })
 }
 
-fn to_json(value: &impl Serialize, path: &Path) -> Result<Vec<u8>, Error> {
+pub(super) fn to_json(value: &impl Serialize, path: &Path) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(value).map_err(|source| Error::Record { path: path.to_owned(), source })
 }
 
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let temporary = path.with_extension("new");
     let failed = |source| Error::Io { verb: "write", path: path.to_owned(), source };
     fs::write(&temporary, bytes).map_err(failed)?;

@@ -60,7 +60,7 @@ pub(super) fn build(request: &Request<'_>) -> Result<Spec, Error> {
         RootSource::Image { config, .. } => config,
         RootSource::Folder(_) => &empty,
     };
-    let capabilities = defaults::capabilities();
+    let capabilities = options.adjust.capabilities(defaults::capabilities())?;
     let process = Process {
         terminal: options.terminal,
         console_size: request.window,
@@ -77,7 +77,7 @@ pub(super) fn build(request: &Request<'_>) -> Result<Spec, Error> {
         rlimits: request.rlimits.clone(),
         ..Process::default()
     };
-    Ok(Spec {
+    let mut spec = Spec {
         oci_version: VERSION.to_owned(),
         process: Some(process),
         root: Some(Root { path: root_path(options), readonly: options.read_only }),
@@ -95,7 +95,9 @@ pub(super) fn build(request: &Request<'_>) -> Result<Spec, Error> {
             ..Linux::default()
         }),
         ..Spec::default()
-    })
+    };
+    options.adjust.apply(&mut spec);
+    Ok(spec)
 }
 
 /// The host name inside.
@@ -211,13 +213,9 @@ fn mounts(request: &Request<'_>) -> Vec<Mount> {
 fn resources(request: &Request<'_>) -> Resources {
     let options = request.options;
     let memory = options.memory.and_then(|bytes| i64::try_from(bytes).ok()).map(Memory::limited);
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "far above the number of processors of any machine"
-    )]
-    let cpu = options.cpus.map(|cpus| Cpu {
-        quota: Some((cpus * 100_000.0).round() as i64),
-        period: Some(CPU_PERIOD),
+    let cpu = options.cpus.map(quota).map(|(quota, period)| Cpu {
+        quota: Some(quota),
+        period: Some(period),
         ..Cpu::default()
     });
     let default = request.machine_root.then_some(DEFAULT_PIDS_LIMIT);
@@ -228,8 +226,20 @@ fn resources(request: &Request<'_>) -> Resources {
     Resources { memory, cpu, pids, devices, ..Resources::default() }
 }
 
+/// Processor time as the kernel counts it out: so many microseconds in each period, and its length.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "far above the number of processors of any machine"
+)]
+pub(super) fn quota(cpus: f64) -> (i64, u64) {
+    ((cpus * 100_000.0).round() as i64, CPU_PERIOD)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::settings::Settings;
     use super::*;
     use crate::oci::digest::{Digest, ImageId};
 
@@ -244,6 +254,7 @@ mod tests {
 
     fn options(config: ContainerConfig) -> RunOptions {
         RunOptions {
+            adjust: super::super::adjust::Adjustments::default(),
             root: RootSource::Image {
                 config: Box::new(config),
                 id: ImageId::new(Digest::sha256(b"")),
@@ -251,10 +262,11 @@ mod tests {
                 tree: "/tree".into(),
             },
             command: Vec::new(),
+            cidfile: None,
             entrypoint: None,
             env: Vec::new(),
             hostname: None,
-            interactive: false,
+            labels: BTreeMap::default(),
             terminal: false,
             memory: None,
             cpus: None,
@@ -262,7 +274,7 @@ mod tests {
             name: None,
             network: Network::None,
             read_only: false,
-            remove: false,
+            settings: Settings::default(),
             user: None,
             user_namespace: UserNamespace::Private,
             volumes: Vec::new(),

@@ -7,7 +7,6 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use super::Error;
-use super::layer::read_spec;
 use super::record::{Containers, Record};
 use crate::sys::disk_usage::disk_usage;
 
@@ -56,7 +55,7 @@ impl Containers {
 
     /// The names of the volumes that a container has.
     fn mounted(&self, record: &Record) -> BTreeSet<String> {
-        let Ok(spec) = read_spec(&self.folder(&record.id).join("config.json")) else {
+        let Ok(spec) = self.spec(&record.id) else {
             return BTreeSet::new();
         };
         let volumes = self.root().join("volumes");

@@ -94,6 +94,16 @@ impl UserDatabase {
         lines(&self.passwd).filter_map(Account::parse).find(wanted)
     }
 
+    /// The number of a group that is given by its name or number.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchUser`] for what is neither.
+    pub(super) fn group(&self, group: &str) -> Result<u32, Error> {
+        let found = if is_number(group) { number(group) } else { self.group_named(group) };
+        let name = || group.chars().take(64).collect();
+        found.ok_or_else(|| Error::NoSuchUser { what: "group", name: name() })
+    }
+
     fn group_named(&self, name: &str) -> Option<u32> {
         lines(&self.group)
             .map(fields)

@@ -104,6 +104,13 @@ impl Groups {
         pids.map(drop)
     }
 
+    /// Whether there is a freezer to hold them with.
+    pub fn can_freeze(&self) -> bool {
+        self.directory("freezer").is_some_and(|directory| {
+            ["cgroup.freeze", "freezer.state"].iter().any(|file| directory.join(file).exists())
+        })
+    }
+
     /// Whether they are held.
     pub fn is_frozen(&self) -> bool {
         let Some(directory) = self.directory("freezer") else { return false };

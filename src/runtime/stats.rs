@@ -126,7 +126,7 @@ pub struct BlkioEntry {
 
 impl Stats {
     /// Reads what the kernel has counted.
-    pub(super) fn read(groups: &Groups) -> Self {
+    pub fn read(groups: &Groups) -> Self {
         match groups.version() {
             CgroupVersion::V1 => read_v1(groups),
             _ => groups.directory("").map(read_v2).unwrap_or_default(),
@@ -134,7 +134,7 @@ impl Stats {
     }
 
     /// How often a process was killed for want of memory.
-    pub(super) fn oom_kills(groups: &Groups) -> u64 {
+    pub fn oom_kills(groups: &Groups) -> u64 {
         let file = match groups.version() {
             CgroupVersion::V1 => "memory.oom_control",
             _ => "memory.events",

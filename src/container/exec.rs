@@ -1,0 +1,159 @@
+//! `exec`: a further program in a running container.
+
+use std::fs::File;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
+
+use nix::unistd::Uid;
+
+use super::attach::{self, Signals, user_window};
+use super::prepare::{Environment, has_own_users};
+use super::spec::CallerEnvironment as _;
+use super::status::{Running, Status};
+use super::user::UserDatabase;
+use super::{Containers, Error, Record, streams};
+use crate::oci::capability::CapabilitySet;
+use crate::oci::runtime_spec::{Capabilities, ConsoleSize, Process, Spec, User};
+use crate::runtime::{self, ExecOptions, Init, Stdio};
+
+/// What to run in a container.
+#[derive(Clone, Debug, Default)]
+pub struct ExecRequest {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Whether it is left to itself.
+    pub detach: bool,
+    /// `NAME=value`, or `NAME` to copy the caller's, beside the container's own.
+    pub env: Vec<String>,
+    /// Whether standard input is passed on.
+    pub interactive: bool,
+    /// Whether it has every capability that the container's user namespace gives.
+    pub privileged: bool,
+    /// Whether it gets a terminal.
+    pub terminal: bool,
+    /// Who runs it, as `run --user` takes it; the container's own user where `None`.
+    pub user: Option<String>,
+    /// The folder to start in; the container's own where `None`.
+    pub workdir: Option<String>,
+}
+
+/// Runs a program in a container until it ends, and says its exit code; 0 at once if it is left to itself.
+///
+/// # Errors
+/// [`Error::NotRunning`], [`Error::Paused`], and what keeps the program from being executed.
+pub fn exec(
+    containers: &Containers,
+    record: &Record,
+    request: &ExecRequest,
+    warn: &mut dyn FnMut(&str),
+) -> Result<u8, Error> {
+    let running = running(containers, record)?;
+    let init = running.process.find().ok_or_else(|| Error::NotRunning(record.name.clone()))?;
+    let spec = containers.spec(&record.id)?;
+    let process = process(&init, &spec, request)?;
+    let first = record.ids.filter(|_| has_own_users(&spec)).map_or(0, |ids| ids.first);
+    let owner = Uid::from_raw(first.saturating_add(process.user.uid));
+    let signals = if request.detach { None } else { Some(Signals::new()?) };
+    let (stdio, relays) = match (request.terminal, request.detach) {
+        (true, _) => (Stdio::Inherit, Vec::new()),
+        (false, true) => (nowhere()?, Vec::new()),
+        (false, false) => {
+            let streams = streams::open(owner, request.interactive)?;
+            (Stdio::Descriptors(streams.inner), streams.relays)
+        }
+    };
+    let policy = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
+    let options = ExecOptions { stdio, ..ExecOptions::default() };
+    let mut running = match runtime::exec(&init, &running.groups, &process, policy, options) {
+        // The same again, from a copy of this program that the container cannot overwrite.
+        Err(runtime::Error::Unsealed) => {
+            return Err(runtime::seal().err().unwrap_or(runtime::Error::Unsealed).into());
+        }
+        running => running?,
+    };
+    running.warnings().iter().for_each(|warning| warn(&warning.to_string()));
+    let console = running.take_console();
+    let Some(signals) = signals else { return Ok(0) };
+    Ok(attach::attach(&mut running, &signals, console, relays, request.interactive)?.code())
+}
+
+fn running(containers: &Containers, record: &Record) -> Result<Running, Error> {
+    match containers.status(record) {
+        Status::Running(running) => Ok(running),
+        Status::Paused(_) => Err(Error::Paused(record.name.clone())),
+        _ => Err(Error::NotRunning(record.name.clone())),
+    }
+}
+
+/// Streams that lead nowhere.
+fn nowhere() -> Result<Stdio, Error> {
+    let path = PathBuf::from("/dev/null");
+    let open = || -> Result<OwnedFd, Error> {
+        let file = File::options().read(true).write(true).open(&path);
+        file.map(OwnedFd::from).map_err(|source| Error::Io {
+            verb: "open",
+            path: path.clone(),
+            source,
+        })
+    };
+    Ok(Stdio::Descriptors([open()?, open()?, open()?]))
+}
+
+/// The container's own process, but for what the user says otherwise.
+fn process(init: &Init, spec: &Spec, request: &ExecRequest) -> Result<Process, Error> {
+    let mut process = spec.process.clone().unwrap_or_default();
+    process.args.clone_from(&request.command);
+    process.terminal = request.terminal;
+    process.console_size = user_window()
+        .filter(|_| request.terminal)
+        .map(|(height, width)| ConsoleSize { height, width });
+    if let Some(user) = &request.user {
+        let home = set_user(init, &mut process, user)?;
+        set(&mut process.env, "HOME", &home);
+    }
+    if request.terminal {
+        set(&mut process.env, "TERM", "xterm");
+    }
+    for entry in &request.env {
+        match entry.split_once('=') {
+            Some((name, value)) => set(&mut process.env, name, value),
+            None => {
+                if let Some(value) = Environment.value(entry) {
+                    set(&mut process.env, entry, &value);
+                }
+            }
+        }
+    }
+    if let Some(folder) = &request.workdir {
+        process.cwd = if folder.starts_with('/') { folder.clone() } else { format!("/{folder}") };
+    }
+    if request.privileged {
+        process.capabilities = Some(Capabilities::bounded(CapabilitySet::all()));
+    }
+    Ok(process)
+}
+
+/// Looks the user up in the running container, and says where their home is.
+fn set_user(init: &Init, process: &mut Process, user: &str) -> Result<String, Error> {
+    let path = PathBuf::from(format!("/proc/{}/root", init.pid()));
+    let root = File::open(&path).map_err(|source| Error::Io { verb: "open", path, source })?;
+    // It is the container's root, and no other process's, if the process is alive behind that.
+    init.kill(0)?;
+    let found = UserDatabase::read(root.as_fd())?.resolve(user)?;
+    process.user = User {
+        uid: found.uid,
+        gid: found.gid,
+        umask: None,
+        additional_gids: found.additional_gids,
+    };
+    Ok(found.home)
+}
+
+fn set(env: &mut Vec<String>, name: &str, value: &str) {
+    let named = |entry: &String| entry.split_once('=').is_some_and(|(known, _)| known == name);
+    let entry = format!("{name}={value}");
+    match env.iter_mut().find(|known| named(known)) {
+        Some(known) => *known = entry,
+        None => env.push(entry),
+    }
+}
