@@ -300,7 +300,7 @@ impl Container {
         &self,
         process: &runtime_spec::Process,
         spec: &Spec,
-        options: ExecOptions,
+        mut options: ExecOptions,
         ignore_paused: bool,
     ) -> Result<Process, Error> {
         let (status, init) = self.running("exec in")?;
@@ -308,6 +308,7 @@ impl Container {
             return Err(self.refuse("exec in", "it is paused"));
         }
         let policy = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
+        options.state = self.hook_state(status);
         exec(&init, self.groups(), process, policy, options)
     }
 

@@ -327,6 +327,7 @@ steps! {
     Personality = "set the personality",
     PivotRoot = "make it the root:",
     PrivateProc = "mount a proc of the runtime's own",
+    Processors = "set the processors of the program",
     Propagation = "set the mount propagation of",
     ReadonlyPath = "make read-only",
     ReadonlyRoot = "make the root read-only",

@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, setns};
 use nix::unistd::{Pid, geteuid};
 
 use super::cgroup::MOUNT_POINT;
@@ -23,7 +23,7 @@ use super::groups::Groups;
 use super::host::CgroupVersion;
 use super::init::Init;
 use super::options::Stdio;
-use super::plan::{ExecPlan, PlannedProcess};
+use super::plan::{ExecPlan, PlannedProcess, plan_agent, processors};
 use super::process::Process;
 use super::protocol::{self, ParentEnd};
 use super::seal;
@@ -41,6 +41,8 @@ pub struct ExecOptions {
     pub preserve_fds: u32,
     /// Whether the program keeps the caller's session keyring.
     pub no_new_keyring: bool,
+    /// The container's state as hooks are told it, for an agent that decides on system calls.
+    pub state: String,
     /// Groups below the container's to join, each with the version 1 controllers that it is for; none of those are all.
     pub groups: Vec<(Vec<String>, PathBuf)>,
 }
@@ -58,9 +60,12 @@ pub fn exec(
     policy: Option<&Seccomp>,
     options: ExecOptions,
 ) -> Result<Process, Error> {
-    if seal::is_needed(Some(&init.ids()?)) && !seal::is_sealed() {
+    let ids = init.ids()?;
+    if seal::is_needed(Some(&ids)) && !seal::is_sealed() {
         return Err(Error::Unsealed);
     }
+    let affinity = process.exec_cpu_affinity.clone().unwrap_or_default();
+    let initial = processors("initial", affinity.initial.as_deref())?;
     let spec = Spec { process: Some(process.clone()), ..Spec::default() };
     let planned = PlannedProcess::new(&spec)?;
     let namespaces = init.namespaces()?;
@@ -79,10 +84,26 @@ pub fn exec(
         },
         preserve_fds: options.preserve_fds,
         no_new_keyring: options.no_new_keyring,
+        processors: processors("final", affinity.last.as_deref())?,
+        agent: plan_agent(policy, Some(&ids))?.map(|agent| (agent, options.state)),
         process: planned,
     });
-    let cloned = clone_child(init, namespaces, &mut plan, &unified)?;
-    Process::join(cloned, plan, policy)
+    let own = initial.map(|initial| move_to(init, &initial)).transpose()?;
+    let cloned = clone_child(init, namespaces, &mut plan, &unified);
+    if let Some(own) = own {
+        move_to(init, &own)?;
+    }
+    Process::join(cloned?, plan, policy)
+}
+
+/// Has this process, and so its next child, run on these processors, and says on which it did.
+fn move_to(init: &Init, processors: &CpuSet) -> Result<CpuSet, Error> {
+    let (own, action) = (Pid::from_raw(0), "set `process.execCPUAffinity` for a program in");
+    let moved = sched_getaffinity(own).and_then(|before| {
+        sched_setaffinity(own, processors)?;
+        Ok(before)
+    });
+    moved.map_err(|source| Error::Process { action, pid: init.pid().as_raw(), source })
 }
 
 /// Opens the version 1 groups to join, and the version 2 groups to be cloned into: the first that takes a process.

@@ -112,6 +112,7 @@ fn clone_and_set_up(
     let linux = spec.linux.as_ref();
     let mut cgroup = Cgroup::plan(bundle, linux, &options, plan.ids.is_some())?;
     cgroup.delegate_to(spec, plan.ids.as_ref());
+    cgroup.make_room_for(plan.process.scheduler);
     (plan.cgroup, plan.cgroup_path) = (cgroup.view(), cgroup.path().to_owned());
     let cloned = cgroup.make_v2().and_then(|()| spawn::clone_child(&plan, cgroup.v2_directory()));
     let (pid, pidfd, socket) = match cloned {

@@ -9,6 +9,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
 use serde_json::{Value, json};
 
 use crate::bundle::Bundle;
+use crate::commands::Container;
 
 /// What the runtime sends: the container process state, and the descriptor.
 fn receive(stream: &mut UnixStream) -> (Value, OwnedFd) {
@@ -121,6 +122,29 @@ fn an_agent_decides_on_calls() {
 }
 
 #[test]
+fn an_agent_decides_on_calls_of_further_programs() {
+    let mut container = Container::new("while :; do sleep 0.05; done");
+    let (listener, path) = listen(&container.bundle.directory);
+    container.bundle.set("/linux/seccomp", policy(&path));
+    let agent = std::thread::spawn(move || {
+        let next = || receive(&mut listener.accept().unwrap().0);
+        let (first, _held) = next();
+        let (second, calls) = next();
+        (first, second, answer(&calls, 1, libc::EMEDIUMTYPE))
+    });
+    container.create(&[]);
+    container.ok(&["start"]);
+    let ran = container.exec(&[], &["mkdir", "/tmp/x"]);
+    assert!(ran.err.contains("Wrong medium type"), "{ran:?}");
+    let (first, second, calls) = agent.join().unwrap();
+    assert!(calls == [libc::SYS_mkdir] || calls == [libc::SYS_mkdirat], "{calls:?}");
+    // The program's own number, and the state of the container, whose first process is another one.
+    assert_eq!(second["state"]["status"], "running");
+    assert_eq!(second["state"]["pid"], first["pid"]);
+    assert!(second["pid"].as_i64() > first["pid"].as_i64(), "{first} {second}");
+}
+
+#[test]
 fn even_the_calls_before_the_program_are_left_to_it() {
     let mut bundle = Bundle::new("true");
     let (listener, path) = listen(&bundle.directory);
@@ -134,7 +158,7 @@ fn even_the_calls_before_the_program_are_left_to_it() {
         answer(&listener, 1, libc::EPERM)
     });
     let refusal = bundle.refusal();
-    assert!(refusal.contains("set the capabilities: EPERM"), "{refusal}");
+    assert!(refusal.contains("set the capabilities: operation not permitted"), "{refusal}");
     assert_eq!(agent.join().unwrap(), [libc::SYS_capset]);
 }
 

@@ -83,6 +83,33 @@ fn a_process_can_come_as_json() {
 }
 
 #[test]
+fn a_program_runs_on_the_processors_that_it_names() {
+    let container = container();
+    let file = container.bundle.directory.join("process.json");
+    let exec = |affinity: Value| {
+        let process = json!({
+            "args": ["grep", "Cpus_allowed_list", "/proc/self/status"], "cwd": "/", "env": ["PATH=/bin"],
+            "user": {"uid": 0, "gid": 0}, "execCPUAffinity": affinity,
+        });
+        fs::write(&file, process.to_string()).unwrap();
+        container.exec(&["--process", file.to_str().unwrap()], &[])
+    };
+    let ran = exec(json!({"initial": "0", "final": "0-0"}));
+    assert_eq!(ran.out, "Cpus_allowed_list:\t0\n", "{ran:?}");
+    // Wherever it has started.
+    if std::thread::available_parallelism().unwrap().get() > 1 {
+        let ran = exec(json!({"initial": "0", "final": "1"}));
+        assert_eq!(ran.out, "Cpus_allowed_list:\t1\n", "{ran:?}");
+    }
+    for (affinity, field) in
+        [(json!({"initial": "x"}), "initial"), (json!({"final": "3-1"}), "final")]
+    {
+        let ran = exec(affinity);
+        assert!(ran.err.contains(&format!("process.execCPUAffinity.{field}")), "{ran:?}");
+    }
+}
+
+#[test]
 fn a_detached_program_outlives_the_command() {
     let container = container();
     let file = container.bundle.directory.join("pid");

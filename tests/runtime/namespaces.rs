@@ -218,8 +218,8 @@ fn network_interfaces_move_in_with_their_addresses() {
     let veth = Veth::new("y");
     let mut bundle = Bundle::new("ls /sys/class/net");
     for (value, message) in [
-        (json!({"no-such-link": {}}), "move the network interface `no-such-link`: ENODEV"),
-        (json!({format!("{}a", veth.0): {"name": "lo"}}), "EEXIST"),
+        (json!({"no-such-link": {}}), "move the network interface `no-such-link`: no such device"),
+        (json!({format!("{}a", veth.0): {"name": "lo"}}), "file exists"),
         (json!({format!("{}a", veth.0): {"name": "a/b"}}), "it is no name of an interface"),
     ] {
         bundle.set("/linux/netDevices", value);

@@ -99,14 +99,8 @@ pub const FIELDS: &[Field] = &[
     with("process.selinuxLabel", "refused where SELinux is off"),
     honoured("process.ioPriority.class"),
     honoured("process.ioPriority.priority"),
-    ignored(
-        "process.execCPUAffinity.initial",
-        "about `exec`, and not about a container's first process",
-    ),
-    ignored(
-        "process.execCPUAffinity.final",
-        "about `exec`, and not about a container's first process",
-    ),
+    with("process.execCPUAffinity.initial", "of programs that `exec` starts"),
+    with("process.execCPUAffinity.final", "of programs that `exec` starts"),
     honoured("hooks.prestart[].path"),
     honoured("hooks.prestart[].args"),
     honoured("hooks.prestart[].env"),

@@ -24,6 +24,7 @@ use super::process::{Bundle, Options};
 use super::rootless;
 use crate::oci::runtime_spec::linux::{DeviceRule, Linux, NamespaceKind, Resources};
 use crate::oci::runtime_spec::{Mount, Spec};
+use crate::sys::schedule::SchedAttr;
 pub(super) use files::{apply, remove, write};
 use files::{delegate, failed, inherit_cpuset, make, move_processes};
 pub(super) use settings::{Setting, v1, v2};
@@ -63,6 +64,8 @@ pub(super) struct Cgroup {
     made: Vec<PathBuf>,
     /// Whether there is to be a group in every version 1 hierarchy, whether or not a limit needs it.
     every_controller: bool,
+    /// Whether the program is scheduled in real time, for which a new version 1 group has no budget.
+    real_time: bool,
 }
 
 impl Cgroup {
@@ -102,6 +105,7 @@ impl Cgroup {
             directory: None,
             made: Vec::new(),
             every_controller: options.every_controller,
+            real_time: false,
         };
         match (version, cgroup.settings.first()) {
             (CgroupVersion::None, Some(setting)) => Err(missing(setting)),
@@ -127,6 +131,12 @@ impl Cgroup {
             let uid = ids.map_or(Some(uid), |ids| ids.host_uid(uid));
             self.delegate = uid.filter(|uid| *uid != 0).map(Uid::from_raw);
         }
+    }
+
+    /// Leaves a program with this scheduler out of a group that would not take it, if no limit needs the group.
+    pub(super) fn make_room_for(&mut self, scheduler: Option<SchedAttr>) {
+        let policies = [libc::SCHED_FIFO, libc::SCHED_RR].map(i32::unsigned_abs);
+        self.real_time = scheduler.is_some_and(|attr| policies.contains(&attr.policy));
     }
 
     /// What the container is to be shown.
@@ -168,7 +178,8 @@ impl Cgroup {
             names.insert("devices");
         }
         if self.every_controller {
-            names.extend(mounted_v1_controllers());
+            let mounted = mounted_v1_controllers().into_iter();
+            names.extend(mounted.filter(|name| !(self.real_time && *name == "cpu")));
         }
         names
     }

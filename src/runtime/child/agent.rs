@@ -19,15 +19,23 @@ static LISTENER: OnceLock<Option<OwnedFd>> = OnceLock::new();
 /// How the sending went.
 static SENT: OnceLock<Result<(), Errno>> = OnceLock::new();
 
-/// Sets the filter, and hands its descriptor to the agent. `state` is the container's.
+/// Who is told of the filter, and of what.
+pub(super) struct Listener<'a> {
+    pub agent: &'a Agent,
+    /// This process's number outside.
+    pub pid: &'a str,
+    /// The container's state.
+    pub state: &'a str,
+}
+
+/// Sets the filter, and hands its descriptor to the agent.
 pub(super) fn set_filter(
     filter: &[Instruction],
     flags: u32,
-    agent: &Agent,
-    state: &str,
+    agent: &Listener<'_>,
 ) -> Result<(), Errno> {
-    let message = agent.message(state);
-    let socket = agent.socket.try_clone().map_err(|_| Errno::EMFILE)?;
+    let message = agent.agent.message(agent.pid, agent.state);
+    let socket = agent.agent.socket.try_clone().map_err(|_| Errno::EMFILE)?;
     let thread = std::thread::Builder::new().spawn(move || {
         let listener = wait(&LISTENER, std::thread::yield_now);
         let sent = listener.as_ref().map_or(Ok(()), |listener| {

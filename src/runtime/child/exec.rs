@@ -10,12 +10,13 @@ use std::io::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
-use nix::sched::{CloneFlags, setns};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2, readlink};
+use nix::sched::{CloneFlags, sched_setaffinity, setns};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, fstatfs};
-use nix::unistd::setsid;
+use nix::unistd::{Pid, setsid};
 
+use super::agent::Listener;
 use super::{At, Done, Failure, close_all_but, enter, execute, identity, leave_the_keyring, place};
 use crate::runtime::error::Step;
 use crate::runtime::plan::ExecPlan;
@@ -37,11 +38,17 @@ fn walk(plan: &ExecPlan, parent: &ChildEnd) -> Result<Infallible, Failure> {
     for (index, group) in plan.groups.iter().enumerate() {
         nix::unistd::write(group, b"0").at(Step::JoinCgroup, index)?;
     }
+    if let Some(processors) = &plan.processors {
+        sched_setaffinity(Pid::from_raw(0), processors).during(Step::Processors)?;
+    }
     setsid().during(Step::Session)?;
     process::reset_signals().during(Step::Signals)?;
     if !plan.no_new_keyring {
         leave_the_keyring()?;
     }
+    // The host's proc knows this process by its number outside.
+    let pid = plan.agent.as_ref().map(|_| readlink(c"/proc/self")).transpose();
+    let pid = pid.during(Step::Seccomp)?.unwrap_or_default();
     let labels = open_labels(plan)?;
     join_namespaces(plan)?;
     let root = place::open_host(c"/").during(Step::ChangeDirectory)?;
@@ -55,10 +62,13 @@ fn walk(plan: &ExecPlan, parent: &ChildEnd) -> Result<Infallible, Failure> {
     }
     let filter = parent.expect_filter().during(Step::Talk)?;
     drop(root);
-    close_all_but(plan.preserve_fds, &[Some(parent.as_fd())])?;
+    let agent = plan.agent.as_ref().map(|(agent, _)| agent.socket.as_fd());
+    close_all_but(plan.preserve_fds, &[Some(parent.as_fd()), agent])?;
     parent.ready().during(Step::Talk)?;
     parent.expect(Command::Start).during(Step::Talk)?;
-    identity::assume(&plan.process, false, &filter, None)?;
+    let pid = pid.to_string_lossy();
+    let listener = plan.agent.as_ref().map(|(agent, state)| Listener { agent, pid: &pid, state });
+    identity::assume(&plan.process, false, &filter, listener.as_ref())?;
     execute(&plan.process)
 }
 

@@ -3,10 +3,11 @@
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, umask};
 
-use super::{At, Done, agent};
+use super::agent::{self, Listener};
+use super::{At, Done};
 use crate::oci::capability::Capability;
 use crate::runtime::error::Step;
-use crate::runtime::plan::{Agent, PlannedProcess};
+use crate::runtime::plan::PlannedProcess;
 use crate::sys::caps::capset;
 use crate::sys::process;
 use crate::sys::schedule;
@@ -20,7 +21,7 @@ pub(super) fn assume(
     process: &PlannedProcess,
     die_with_parent: bool,
     (filter, flags): &(Vec<Instruction>, u32),
-    agent: Option<(&Agent, &str)>,
+    agent: Option<&Listener<'_>>,
 ) -> Done {
     let sets = &process.capabilities;
     if let Some(domain) = process.personality {
@@ -50,9 +51,7 @@ pub(super) fn assume(
         }
         match agent {
             None => set_mode_filter(filter, *flags).during(Step::Seccomp)?,
-            Some((agent, state)) => {
-                agent::set_filter(filter, *flags, agent, state).during(Step::Seccomp)?;
-            }
+            Some(agent) => agent::set_filter(filter, *flags, agent).during(Step::Seccomp)?,
         }
     }
     let [effective, permitted, inheritable] =

@@ -36,6 +36,7 @@ use crate::sys::mount::FsContext;
 use crate::sys::process;
 use crate::sys::seccomp::Instruction;
 use crate::sys::{clone, net, tty};
+use agent::Listener;
 
 pub(super) use exec::run as run_exec;
 
@@ -70,6 +71,8 @@ struct Child<'a> {
     hierarchies: Option<OwnedFd>,
     /// Whether the control groups are joined.
     joined: bool,
+    /// This process's number outside, where somebody is told it.
+    pid: String,
     /// The state that hooks get, with this process's number outside.
     hook_state: String,
     /// The system call filter and its flags.
@@ -85,6 +88,7 @@ pub(super) fn run(plan: &Plan, parent: ChildEnd) -> ! {
         devpts: None,
         hierarchies: None,
         joined: false,
+        pid: String::new(),
         hook_state: String::new(),
         filter: (Vec::new(), 0),
     };
@@ -122,8 +126,9 @@ impl Child<'_> {
         self.wait_for_start()?;
         self.run_hooks(&self.plan.start_container, self.plan.create_container.len())?;
         let plan = self.plan;
-        let agent = plan.agent.as_ref().map(|agent| (agent, self.hook_state.as_str()));
-        identity::assume(&plan.process, plan.die_with_parent, &self.filter, agent)?;
+        let (pid, state) = (self.pid.as_str(), self.hook_state.as_str());
+        let listener = plan.agent.as_ref().map(|agent| Listener { agent, pid, state });
+        identity::assume(&plan.process, plan.die_with_parent, &self.filter, listener.as_ref())?;
         execute(&plan.process)
     }
 
@@ -201,7 +206,8 @@ impl Child<'_> {
         if in_child || plan.agent.is_some() {
             // The host's proc, which is still there, knows this process by its number outside.
             let pid = readlink(c"/proc/self").at(Step::Hook, 0)?;
-            self.hook_state = plan.hook_state.replace("{pid}", &pid.to_string_lossy());
+            self.pid = pid.to_string_lossy().into_owned();
+            self.hook_state = plan.hook_state.replace("{pid}", &self.pid);
         }
         self.run_hooks(&plan.create_container, 0)
     }

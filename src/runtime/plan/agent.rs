@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 
 use crate::oci::runtime_spec::VERSION;
-use crate::oci::runtime_spec::linux::Linux;
+use crate::oci::runtime_spec::seccomp::Seccomp;
 use crate::runtime::error::Error;
 use crate::runtime::idmap::IdMap;
 use crate::runtime::{seal, seccomp};
@@ -20,10 +20,10 @@ pub(in crate::runtime) struct Agent {
 }
 
 impl Agent {
-    /// The container process state (runtime-spec, `config-linux.md#containerprocessstate`), for the state of a container.
-    pub(in crate::runtime) fn message(&self, state: &str) -> String {
-        let pid = serde_json::from_str::<serde_json::Value>(state).ok();
-        let pid = pid.and_then(|state| state.get("pid")?.as_i64()).unwrap_or_default();
+    /// The container process state (runtime-spec, `config-linux.md#containerprocessstate`), for the process with this
+    /// number outside, in a container in this state.
+    pub(in crate::runtime) fn message(&self, pid: &str, state: &str) -> String {
+        let pid: i64 = pid.parse().unwrap_or_default();
         let metadata = self.metadata.as_ref().map(|metadata| {
             let text = serde_json::Value::from(metadata.as_str());
             format!(r#""metadata":{text},"#)
@@ -36,8 +36,11 @@ impl Agent {
 }
 
 /// Connects to the agent, if the policy has use for one.
-pub(super) fn plan(linux: &Linux, ids: Option<&IdMap>) -> Result<Option<Agent>, Error> {
-    let Some(policy) = &linux.seccomp else { return Ok(None) };
+pub(in crate::runtime) fn plan(
+    policy: Option<&Seccomp>,
+    ids: Option<&IdMap>,
+) -> Result<Option<Agent>, Error> {
+    let Some(policy) = policy else { return Ok(None) };
     let invalid = |field: &str, reason: &str| Error::Invalid {
         field: format!("linux.seccomp.{field}"),
         reason: reason.to_owned(),

@@ -2,9 +2,9 @@
 
 use std::os::fd::OwnedFd;
 
-use nix::sched::CloneFlags;
+use nix::sched::{CloneFlags, CpuSet};
 
-use super::PlannedProcess;
+use super::{Agent, PlannedProcess};
 use crate::runtime::error::Step;
 
 /// What to do, in the order in which the child does it.
@@ -21,6 +21,10 @@ pub(in crate::runtime) struct ExecPlan {
     pub stdio: Option<[OwnedFd; 3]>,
     pub preserve_fds: u32,
     pub no_new_keyring: bool,
+    /// The processors that it has once it is in its groups.
+    pub processors: Option<CpuSet>,
+    /// The agent that decides on its system calls, and the container's state, which that is told.
+    pub agent: Option<(Agent, String)>,
     pub process: PlannedProcess,
 }
 

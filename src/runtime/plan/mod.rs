@@ -27,12 +27,13 @@ use crate::oci::runtime_spec::{ConsoleSize, Hook, Spec, VERSION};
 use crate::sys::clone::{self, Namespaces};
 use crate::sys::mount::{self, Propagation};
 
-pub(super) use agent::Agent;
+pub(super) use agent::{Agent, plan as plan_agent};
 pub(super) use devices::{DeviceBind, LINKS};
 pub(super) use exec::ExecPlan;
 pub(super) use mounts::{PlannedMount, Source, configure};
 pub(super) use process::PlannedProcess;
 pub(super) use root::{PlannedRoot, RootSource};
+pub(super) use schedule::processors;
 
 /// A mount whose owners are to be mapped once the user namespace is there.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -183,7 +184,7 @@ impl Plan {
             create_container: hooks.create_container,
             start_container: hooks.start_container,
             hook_state: super::hooks::state(bundle, spec, "creating", "{pid}"),
-            agent: agent::plan(linux, ids.as_ref())?,
+            agent: agent::plan(linux.seccomp.as_ref(), ids.as_ref())?,
             die_with_parent: options.die_with_parent,
             start: options.start.take(),
             preserve_fds: options.preserve_fds,

@@ -1,5 +1,7 @@
 //! When and where the program runs, in the numbers that system calls take.
 
+use nix::sched::CpuSet;
+
 use crate::oci::runtime_spec::linux::{Domain, Linux};
 use crate::oci::runtime_spec::scheduling::{
     IoPriority, IoPriorityClass, MemoryPolicy, Scheduler, parse_list,
@@ -39,6 +41,22 @@ pub(super) fn io_priority(priority: IoPriority) -> Result<(u32, u32), Error> {
     // The idle class has no levels, and newer kernels refuse one.
     let level = if priority.class == IoPriorityClass::Idle { 0 } else { level };
     Ok((priority.class as u32, level))
+}
+
+/// The processors of `process.execCPUAffinity.<name>`; `None` if it names none, and so changes nothing.
+pub(in crate::runtime) fn processors(
+    name: &str,
+    text: Option<&str>,
+) -> Result<Option<CpuSet>, Error> {
+    let field = format!("process.execCPUAffinity.{name}");
+    let list = parse_list(text.unwrap_or_default());
+    let list = list.ok_or_else(|| invalid(&field, "it is not a list such as `0-3,7`"))?;
+    let mut set = CpuSet::new();
+    for number in &list {
+        let set = set.set(usize::from(*number));
+        set.map_err(|_| invalid(&field, "it has a number above 1023"))?;
+    }
+    Ok((!list.is_empty()).then_some(set))
 }
 
 /// The mode and the mask of nodes that `set_mempolicy(2)` takes.
@@ -107,5 +125,12 @@ mod tests {
         assert_eq!(policy(text), Some((2 | 1 << 15, vec![1, 3])));
         assert_eq!(policy(r#"{"mode":"MPOL_LOCAL"}"#), Some((4, Vec::new())));
         assert_eq!(policy(r#"{"mode":"MPOL_BIND","nodes":"x"}"#), None);
+        let set = processors("final", Some("0-1,3")).unwrap().unwrap();
+        let has: Vec<bool> = (0..5).map(|number| set.is_set(number).unwrap()).collect();
+        assert_eq!(has, [true, true, false, true, false]);
+        assert_eq!(processors("final", Some("")).unwrap(), None);
+        assert!(
+            processors("final", Some("x")).is_err() && processors("final", Some("1024")).is_err()
+        );
     }
 }
