@@ -161,8 +161,6 @@ enum Verb {
     MapIds(map_ids::Args),
     #[command(name = crate::container::HOLD_VERB, hide = true)]
     Hold(hold::Args),
-    #[command(name = crate::container::monitor::MONITOR_VERB, hide = true)]
-    Monitor(monitor::Args),
 }
 
 impl Verb {
@@ -208,6 +206,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     if let Some(args) = oci::is_meant(&args) {
         return oci::main(args);
+    }
+    if let Some(args) = monitor::is_meant(&args) {
+        return monitor::main(args);
     }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
@@ -272,7 +273,6 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Repair(args) => repair::run(&global, &args),
         Verb::Version(args) => version::run(&args),
         Verb::Info(args) => info::run(&global, &args),
-        Verb::Monitor(args) => monitor::run(&global, &args),
         Verb::MapIds(args) => map_ids::run(&args),
         Verb::Hold(args) => hold::run(&global, &args),
     };

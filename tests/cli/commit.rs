@@ -329,7 +329,7 @@ fn a_container_in_a_folder_of_the_host_has_no_layer() {
         let cmd = env.mydocker([verb, "folder"]);
         env.assert_refused(cmd, 125, &["folder", "no layer"]);
     }
-    env.assert_refused(env.mydocker(["diff", "nosuch"]), 125, &["nosuch", "no such container"]);
+    env.assert_refused(env.mydocker(["diff", "nosuch"]), 1, &["nosuch", "no such container"]);
     env.assert_refused(env.mydocker(["commit", "-c", "RUN x", "folder"]), 125, &["RUN"]);
     assert!(Path::new(&copy).exists());
 }

@@ -54,7 +54,7 @@ pub fn start(
 /// Executes this program anew as the monitor, with nothing of this process but its end of the socket, as standard input.
 fn spawn(containers: &Containers, root: &Path, id: &str, socket: OwnedFd) -> Result<(), Error> {
     let mut command = Command::new("/proc/self/exe");
-    command.arg0("mydocker").arg("--root").arg(root).args([MONITOR_VERB, id]);
+    command.arg0("mydocker").args([MONITOR_VERB, "--root"]).arg(root).arg(id);
     command.env_clear().env("MYDOCKER_RUN", containers.run_folder()).current_dir("/");
     command.stdin(Stdio::from(socket)).stdout(Stdio::null()).stderr(Stdio::null());
     // It is not waited for: it goes on when this process has ended, and init takes its end.
