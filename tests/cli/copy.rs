@@ -238,8 +238,9 @@ fn a_mirror_that_sends_other_bytes_is_dropped() {
     let folder = env.folder().join("home/.config/containers");
     fs::create_dir_all(&folder).unwrap();
     let (from, lent) = (format!("{}/app", origin.host()), format!("{}/app", mirror.host()));
-    let text =
-        format!("[[registry]]\nprefix = \"{from}\"\n[[registry.mirror]]\nlocation = \"{lent}\"\n");
+    let text = format!(
+        "[[registry]]\nlocation = \"{from}\"\n[[registry.mirror]]\nlocation = \"{lent}\"\n"
+    );
     fs::write(folder.join("registries.conf"), text).unwrap();
     for to in ["oci:layout", &registry.image("app")] {
         let output = copy(&env, &from, to).success();

@@ -184,7 +184,7 @@ fn a_blocked_registry_is_not_pushed_to() {
     let (env, registry) = (TestEnv::with_busybox(), Registry::writable());
     let folder = env.folder().join("home/.config/containers");
     fs::create_dir_all(&folder).unwrap();
-    let text = format!("[[registry]]\nprefix = \"{}\"\nblocked = true\n", registry.image("no"));
+    let text = format!("[[registry]]\nlocation = \"{}\"\nblocked = true\n", registry.image("no"));
     fs::write(folder.join("registries.conf"), text).unwrap();
     env.mydocker(["push", "busybox", &registry.image("no/app")]).run().fails(125, &["block"]);
     env.mydocker(["push", "busybox", &registry.image("yes/app")]).ok();
