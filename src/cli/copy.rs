@@ -1,5 +1,7 @@
 //! `mydocker copy`.
 
+use std::sync::Arc;
+
 use super::failure::While as _;
 use super::progress::Progress;
 use super::remote::{PARALLEL, RemoteArgs};
@@ -35,10 +37,10 @@ pub(super) fn run(args: &Args) -> Outcome {
     let to: Place = args.to.parse().doing(&what)?;
     let platform = args.platform.as_ref().map(|platform| platform.parse());
     let options = CopyOptions { platform: platform.transpose().doing(&what)?, parallel: PARALLEL };
-    let client = args.remote.client().doing(&what)?;
-    let progress = Progress::of_copy(args.quiet);
+    let progress = Arc::new(Progress::of_copy(args.quiet));
+    let client = args.remote.watched(Arc::<Progress>::clone(&progress)).doing(&what)?;
     progress.say(&format!("Copying {from} to {to}"));
-    let copied = image::copy(&client, &from, &to, &options, &progress).doing(&what)?;
+    let copied = image::copy(&client, &from, &to, &options, &*progress).doing(&what)?;
     output::data(&format!("{}\n", copied.digest));
     Ok(0)
 }

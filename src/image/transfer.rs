@@ -17,7 +17,7 @@ use crate::oci::manifest::{Document, MAX_DESCRIPTORS, Manifest};
 use crate::oci::media_type;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
-use crate::registry::{Client, Content, Pushed, RawManifest};
+use crate::registry::{self, Client, Content, Pushed, RawManifest};
 
 /// Where an image comes from.
 pub(super) trait Origin: Sync {
@@ -26,6 +26,11 @@ pub(super) trait Origin: Sync {
 
     /// The bytes of a blob from `offset` on. Whoever reads them verifies them.
     fn open(&self, blob: &Descriptor, offset: u64) -> io::Result<Box<dyn Read + Send + '_>>;
+
+    /// Drops whatever the wrong bytes of the blob came from; says whether asking again may go better.
+    fn distrust(&self, _blob: &Digest, _why: &Mismatch) -> bool {
+        false
+    }
 
     /// The repository of `registry` that has the blob, if one is known.
     fn repository(&self, _registry: &str, _blob: &Digest) -> Option<String> {
@@ -100,7 +105,13 @@ impl Transfer<'_> {
                 // A configuration is no layer, and too small to watch.
                 let is_config = part.digest == manifest.config.digest;
                 let observer = if is_config { &Silent } else { self.observer };
-                if let Err(error) = self.target.blob(part, self.origin, observer) {
+                let mut sent = self.target.blob(part, self.origin, observer);
+                while let Err(error) = &sent
+                    && mismatch(error).is_some_and(|why| self.origin.distrust(&part.digest, &why))
+                {
+                    sent = self.target.blob(part, self.origin, observer);
+                }
+                if let Err(error) = sent {
                     // The others finish the blob at hand and find nothing more to do.
                     next.store(wanted.len(), Ordering::Relaxed);
                     lock(&failure).get_or_insert(error);
@@ -114,6 +125,18 @@ impl Transfer<'_> {
             worker();
         });
         failure.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).map_or(Ok(()), Err)
+    }
+}
+
+/// How a blob is not what its descriptor says, if that is what is wrong.
+fn mismatch(error: &Error) -> Option<Mismatch> {
+    match error {
+        Error::Blob { source, .. } => Some(source.clone()),
+        Error::Registry(registry::Error::DigestMismatch { expected, actual }) => {
+            let (expected, actual) = (expected.clone(), actual.clone());
+            Some(Mismatch::Digest { expected, actual })
+        }
+        _ => None,
     }
 }
 
@@ -178,7 +201,7 @@ pub(super) fn read_error(blob: &Descriptor, error: io::Error) -> Error {
             let source = mismatch.clone();
             Error::Blob { what: "blob", digest: blob.digest.clone(), source }
         }
-        None => crate::registry::Error::from_read(error, &blob.digest).into(),
+        None => registry::Error::from_read(error, &blob.digest).into(),
     }
 }
 
@@ -205,6 +228,10 @@ impl Origin for Remote<'_> {
     fn open(&self, blob: &Descriptor, offset: u64) -> io::Result<Box<dyn Read + Send + '_>> {
         let blob = self.client.blob(self.reference, blob, offset).map_err(io::Error::other)?;
         Ok(Box::new(blob))
+    }
+
+    fn distrust(&self, blob: &Digest, why: &Mismatch) -> bool {
+        self.client.distrust(blob, why)
     }
 
     fn repository(&self, registry: &str, _: &Digest) -> Option<String> {

@@ -48,20 +48,20 @@ impl Client {
         content: &dyn Content,
         sent: &dyn Fn(u64),
     ) -> Result<Pushed, Error> {
-        let origin = self.origin(reference)?;
-        if self.has_blob(&origin, descriptor)? {
+        let destination = self.destination(reference)?;
+        if self.has_blob(&destination, descriptor)? {
             return Ok(Pushed::Existed);
         }
-        Upload::new(self, &origin, descriptor, content, sent).run(from)
+        Upload::new(self, &destination, descriptor, content, sent).run(from)
     }
 
     /// Whether the repository has the blob in its full size.
     ///
     /// An answer to HEAD has no body to say what is wrong; whoever may not ask learns that from the upload.
-    pub(super) fn has_blob(&self, origin: &Source, descriptor: &Descriptor) -> Result<bool, Error> {
+    pub(super) fn has_blob(&self, place: &Source, descriptor: &Descriptor) -> Result<bool, Error> {
         let wanted = Wanted::Blob(&descriptor.digest);
         let asked = self.transport.retry(|| {
-            match self.request(origin, wanted, &|http: &Http, url: Url| http.head(url)) {
+            match self.request(place, wanted, &|http: &Http, url: Url| http.head(url)) {
                 Err(error) if error.is_passing() => Err(error),
                 Err(
                     Error::BlobUnknown { .. }
@@ -82,13 +82,15 @@ impl Client {
     /// # Errors
     /// [`Error::DigestMismatch`] when the registry says that it stored something else.
     pub fn push_manifest(&self, reference: &Reference, raw: &RawManifest) -> Result<(), Error> {
-        let (origin, name) = (self.origin(reference)?, reference.manifest_reference());
+        let name = reference.manifest_reference();
+        let destination = self.destination(reference)?;
         let build = |http: &Http, url: Url| {
             let request = http.put(url).header(header::CONTENT_TYPE, &raw.media_type);
             request.timeout(self.transport.options().document_timeout).body(raw.bytes.clone())
         };
-        let answer =
-            self.transport.retry(|| self.request(&origin, Wanted::NewManifest(&name), &build))?;
+        let answer = self
+            .transport
+            .retry(|| self.request(&destination, Wanted::NewManifest(&name), &build))?;
         match declared_digest(answer.response.headers()) {
             Some(actual)
                 if actual != raw.digest && actual.algorithm() == raw.digest.algorithm() =>

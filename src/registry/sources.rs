@@ -91,7 +91,12 @@ impl Client {
         Ok(sources)
     }
 
-    /// The place that is written to, and asked for what no mirror can know.
+    /// Where what is pushed to `reference` goes: to that very place. Mirrors and other locations are for reading.
+    pub(super) fn destination(&self, reference: &Reference) -> Result<Source, Error> {
+        Ok(Source { reference: reference.clone(), ..self.origin(reference)? })
+    }
+
+    /// The place that is asked for what no mirror can know.
     pub(super) fn origin(&self, reference: &Reference) -> Result<Source, Error> {
         Ok(self.registries.sources(reference)?.origin)
     }

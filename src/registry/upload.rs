@@ -40,7 +40,7 @@ const WANTED: Wanted<'static> = Wanted::Upload(None);
 /// One blob on its way to a repository.
 pub(super) struct Upload<'a> {
     client: &'a Client,
-    origin: &'a Source,
+    destination: &'a Source,
     descriptor: &'a Descriptor,
     content: &'a dyn Content,
     sent: &'a dyn Fn(u64),
@@ -70,7 +70,7 @@ struct Session {
 impl<'a> Upload<'a> {
     pub(super) fn new(
         client: &'a Client,
-        origin: &'a Source,
+        destination: &'a Source,
         descriptor: &'a Descriptor,
         content: &'a dyn Content,
         sent: &'a dyn Fn(u64),
@@ -79,7 +79,7 @@ impl<'a> Upload<'a> {
         let (session, hashed, tries, gained, cut_off) = (None, 0, 0, 0, None);
         Self {
             client,
-            origin,
+            destination,
             descriptor,
             content,
             sent,
@@ -138,7 +138,7 @@ impl<'a> Upload<'a> {
 
     fn post(&self, wanted: Wanted<'_>) -> Result<Answer, Error> {
         let empty = |http: &Http, url: Url| http.post(url).body(Vec::new());
-        self.client.transport.retry(|| self.client.request(self.origin, wanted, &empty))
+        self.client.transport.retry(|| self.client.request(self.destination, wanted, &empty))
     }
 
     fn begun(&mut self, answer: Answer) -> Result<(), Error> {
@@ -160,7 +160,7 @@ impl<'a> Upload<'a> {
         }
         if self.session.is_none() {
             // The end of an upload that was lost may have been heard all the same.
-            if self.tries > 0 && self.client.has_blob(self.origin, self.descriptor)? {
+            if self.tries > 0 && self.client.has_blob(self.destination, self.descriptor)? {
                 return Ok(());
             }
             let answer = self.post(WANTED)?;
@@ -188,7 +188,7 @@ impl<'a> Upload<'a> {
     fn ask(&mut self) -> Result<(), Error> {
         let (location, limit, _) = self.target()?;
         let get = |http: &Http, url: Url| http.get(url);
-        let asked = self.client.request_at(self.origin, WANTED, &location, limit, &get);
+        let asked = self.client.request_at(self.destination, WANTED, &location, limit, &get);
         let response = match asked.map_err(|error| self.at_location(error)) {
             Ok(answer) => answer.response,
             Err(_) if self.session.is_none() => return Ok(()),
@@ -271,7 +271,7 @@ impl<'a> Upload<'a> {
             let request = request.header(header::CONTENT_RANGE, format!("{offset}-{}", end - 1));
             request.header(header::CONTENT_TYPE, "application/octet-stream")
         };
-        let sent = self.client.request_at(self.origin, WANTED, &location, limit, &patch);
+        let sent = self.client.request_at(self.destination, WANTED, &location, limit, &patch);
         let response = sent.map_err(|error| self.at_location(error))?.response;
         let taken = range_end(response.headers()).filter(|taken| *taken > offset && *taken <= end);
         self.moved(&response, taken.unwrap_or(end))?;
@@ -308,8 +308,8 @@ impl<'a> Upload<'a> {
         }
         let transport = &self.client.transport;
         let (registry, repository) =
-            (self.origin.reference.registry(), self.origin.reference.repository());
-        let (host, unverified) = (host_and_port(&self.base()?), own && self.origin.insecure);
+            (self.destination.reference.registry(), self.destination.reference.repository());
+        let (host, unverified) = (host_and_port(&self.base()?), own && self.destination.insecure);
         let http = transport.client(&host, &url, limit, Bulk::Blob, unverified)?;
         let mut request = http.patch(url).timeout(NO_DEADLINE).body(body);
         request = request.header(header::CONTENT_TYPE, "application/octet-stream");
@@ -332,7 +332,7 @@ impl<'a> Upload<'a> {
 
     /// The address of the registry's interface.
     fn base(&self) -> Result<Url, Error> {
-        self.client.transport.base(self.origin.reference.registry(), self.origin.insecure)
+        self.client.transport.base(self.destination.reference.registry(), self.destination.insecure)
     }
 
     /// Where the upload goes on, how far that may be, and whether it is the registry itself.
@@ -383,7 +383,7 @@ impl<'a> Upload<'a> {
             let request = http.put(url).timeout(longest).body(rest.clone());
             request.header(header::CONTENT_TYPE, "application/octet-stream")
         };
-        let ended = self.client.request_at(self.origin, WANTED, &location, limit, &put);
+        let ended = self.client.request_at(self.destination, WANTED, &location, limit, &put);
         ended.map_err(|error| self.at_location(error))?;
         (self.sent)(self.descriptor.size);
         Ok(())
@@ -404,7 +404,7 @@ impl<'a> Upload<'a> {
 
     fn host(&self) -> String {
         let location = self.session.as_ref().map(|session| host_and_port(&session.location));
-        location.unwrap_or_else(|| self.origin.reference.registry().to_owned())
+        location.unwrap_or_else(|| self.destination.reference.registry().to_owned())
     }
 
     fn broken(&self, why: &'static str) -> Error {
@@ -429,13 +429,15 @@ impl<'a> Upload<'a> {
             }
             416 => self.broken("it expects another part of it"),
             _ => {
-                let (registry, repository) =
-                    (self.origin.reference.registry(), self.origin.reference.repository());
+                let (registry, repository) = (
+                    self.destination.reference.registry(),
+                    self.destination.reference.repository(),
+                );
                 let known = self.client.authorizations.known(registry, repository);
                 let sent = known.map_or(Sent::Nothing, |known| known.sent);
                 let elsewhere = self.target().is_ok_and(|(_, _, own)| !own);
                 let answer = Answer { response, elsewhere, class: None };
-                self.client.refusal(&self.origin.reference, WANTED, answer, sent)
+                self.client.refusal(&self.destination.reference, WANTED, answer, sent)
             }
         }
     }
@@ -465,7 +467,7 @@ impl<'a> Upload<'a> {
             authorization: None,
             registry,
             limit,
-            insecure: self.origin.insecure,
+            insecure: self.destination.insecure,
             bulk: Bulk::Blob,
             follow: false,
             build,

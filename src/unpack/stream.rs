@@ -1,4 +1,4 @@
-//! Reading ahead: decompressing, hashing and extracting at the same time, on buffers that go round.
+//! Reading ahead: receiving, decompressing, hashing and extracting at the same time, on buffers that go round.
 
 use std::fs::File;
 use std::io::{self, BufRead, Read};
@@ -19,7 +19,7 @@ use crate::oci::digest::{Algorithm, DiffId, Hasher};
 
 /// The size of a buffer, in bytes: small enough to stay in a core's cache between its writer and its readers.
 const CHUNK: usize = 256 << 10;
-/// How many buffers there are, for all stages together.
+/// How many buffers there are on either side of the decompression.
 const CHUNKS: usize = 8;
 
 /// How hard zstd tries to make a layer's headers small, which it does anyway: they are all alike.
@@ -92,19 +92,23 @@ pub fn unpack_layer(
     dest: &Destination<'_>,
 ) -> Result<(Layer, DiffId), Error> {
     let algorithm = diff_id.map_or(Algorithm::Sha256, |diff_id| diff_id.digest().algorithm());
-    let reader = match diff_id {
-        Some(_) => decoder_of_digested(compression, compressed),
-        None => decoder(compression, compressed),
-    };
-    let reader = reader.map_err(Error::Read)?;
     let (layer, actual) = thread::scope(|scope| {
+        let (to_decoder, decoder_input) = sync_channel(CHUNKS);
         let (to_hasher, hasher_input) = sync_channel(CHUNKS);
         let (to_extractor, extractor_input) = sync_channel(CHUNKS);
+        // The network hands over small pieces, each with a wait; decompressing shall not wait with it.
+        spawn(scope, "receive", move || pump(compressed, None, &to_decoder))?;
+        let packed = ChunkReader::new(decoder_input);
+        let reader = match diff_id {
+            Some(_) => decoder_of_digested(compression, packed),
+            None => decoder(compression, packed),
+        };
+        let reader = reader.map_err(Error::Read)?;
         let hashing = spawn(scope, "hash", move || hash(algorithm, &hasher_input))?;
         let extracting = spawn(scope, EXTRACT, move || {
             extract_with_headers(ChunkReader::new(extractor_input), dest)
         })?;
-        decompress(reader, Some(&to_hasher), &to_extractor);
+        pump(reader, Some(&to_hasher), &to_extractor);
         drop((to_hasher, to_extractor));
         let layer = join(extracting)?;
         Ok((layer, DiffId::new(join(hashing).finish())))
@@ -141,7 +145,7 @@ fn feed<T: Send>(
     thread::scope(|scope| {
         let (to_worker, input) = sync_channel(CHUNKS);
         let working = spawn(scope, EXTRACT, || work(ChunkReader::new(input)))?;
-        decompress(reader, None, &to_worker);
+        pump(reader, None, &to_worker);
         drop(to_worker);
         join(working)
     })
@@ -172,7 +176,7 @@ fn join<T>(handle: ScopedJoinHandle<'_, T>) -> T {
 }
 
 /// Fills buffers until the stream ends, fails, or nobody wants them any more.
-fn decompress(
+fn pump(
     mut reader: impl Read,
     to_hasher: Option<&SyncSender<Arc<Buffer>>>,
     to_extractor: &SyncSender<Chunk>,

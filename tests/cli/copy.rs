@@ -215,6 +215,40 @@ fn layer(folder: &Path) -> std::path::PathBuf {
     folder.join("blobs").join(fixtures::layers("layered", "latest")[0].replacen(':', "/", 1))
 }
 
+/// Puts a small image called `app` into a registry, and returns the digest of its layer.
+fn put_image(fake: &FakeRegistry) -> String {
+    let config = fake.put_blob("app", b"{}".to_vec());
+    let layer = fake.put_blob("app", b"layer".to_vec());
+    let kind = "application/vnd.oci.image.manifest.v1+json";
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{kind}","config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{config}","size":2}},"layers":[{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{layer}","size":5}}]}}"#
+    );
+    fake.put_manifest("app", "latest", kind, manifest.as_bytes());
+    layer
+}
+
+#[test]
+fn a_mirror_that_sends_other_bytes_is_dropped() {
+    require!(Tool("docker-registry"));
+    let (env, registry) = (TestEnv::new(), Registry::writable());
+    let (origin, mirror) = (FakeRegistry::start(), FakeRegistry::start());
+    let layer = put_image(&origin);
+    put_image(&mirror);
+    mirror.fault(&layer, 9, Fault::body("other"));
+    let folder = env.folder().join("home/.config/containers");
+    fs::create_dir_all(&folder).unwrap();
+    let (from, lent) = (format!("{}/app", origin.host()), format!("{}/app", mirror.host()));
+    let text = format!(
+        "[[registry]]\nlocation = \"{from}\"\n[[registry.mirror]]\nlocation = \"{lent}\"\n"
+    );
+    fs::write(folder.join("registries.conf"), text).unwrap();
+    for to in ["oci:layout", &registry.image("app")] {
+        let output = copy(&env, &from, to).success();
+        output.says(&lent);
+    }
+    assert!(origin.count("GET", &layer) >= 2, "{:?}", origin.log());
+}
+
 #[test]
 fn what_is_not_as_its_digest_says_gets_no_name() {
     require!(Tool("docker-registry"));
@@ -246,13 +280,7 @@ fn what_is_not_as_its_digest_says_gets_no_name() {
     );
     // From a registry that sends other bytes.
     let fake = FakeRegistry::start();
-    let (config, layer) = (b"{}".to_vec(), b"layer".to_vec());
-    let (config, layer) = (fake.put_blob("app", config), fake.put_blob("app", layer));
-    let kind = "application/vnd.oci.image.manifest.v1+json";
-    let manifest = format!(
-        r#"{{"schemaVersion":2,"mediaType":"{kind}","config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{config}","size":2}},"layers":[{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{layer}","size":5}}]}}"#
-    );
-    fake.put_manifest("app", "latest", kind, manifest.as_bytes());
+    let layer = put_image(&fake);
     let from = format!("{}/app", fake.host());
     for to in ["oci:lied", &registry.image("lied")] {
         fake.fault(&layer, 1, Fault::body("other"));

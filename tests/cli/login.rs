@@ -1,6 +1,7 @@
 //! `mydocker login` and `logout`: whom they ask, what they keep, and what nobody sees.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -341,11 +342,13 @@ fn no_core_is_left_behind() {
     let env = TestEnv::new();
     // It answers nobody, so that the program waits.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let term = format!("{}/x", silent.local_addr().unwrap());
+    let registry = silent.local_addr().unwrap().to_string();
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -c unlimited && exec \"$0\" \"$@\""]).arg(program());
-    command.args(["search", &term]).current_dir(env.folder()).stderr(Stdio::null());
+    command.args(["login", "-u", "somebody", "--password-stdin", &registry]);
+    command.current_dir(env.folder()).stdin(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"hunter2").unwrap();
     let _connection = silent.accept().unwrap();
     kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGQUIT).unwrap();
     let status = child.wait().unwrap();

@@ -10,6 +10,7 @@ use crate::support::fixtures::{self, SECRET, USER};
 use crate::support::pty::Pty;
 use crate::support::registry::{Options, Registry};
 use crate::support::require::Need::{Root, Tool};
+use crate::support::token_server::{Asked, TokenServer};
 use crate::support::user::{Allowed, User};
 
 /// Makes the layout's image `name` one of the store's.
@@ -144,6 +145,49 @@ fn a_password_is_asked_for_and_not_shown() {
         "{}",
         output.report()
     );
+}
+
+#[test]
+fn a_token_is_got_for_what_is_done() {
+    require!(Root, Tool("docker-registry"), Tool("openssl"));
+    let (env, tokens) = (TestEnv::with_busybox(), TokenServer::start(true));
+    let registry = Registry::with_config(Options::WRITABLE, &tokens.registry_config());
+    let (first, second) = (registry.image("first/app"), registry.image("second/app"));
+    // Who has no name may read at most.
+    env.mydocker(["push", "busybox", &first]).run().fails(125, &["login", "hint:"]);
+    let login = ["login", "-u", USER, "--password-stdin", &registry.host()];
+    env.mydocker(login).input(SECRET).ok();
+    env.mydocker(["push", "busybox", &first]).ok();
+    let scopes = tokens.asked().pop().unwrap().scopes;
+    assert!(
+        scopes
+            .iter()
+            .any(|scope| scope.starts_with("repository:first/app:") && scope.contains("push")),
+        "{scopes:?}"
+    );
+    // A mount takes a right in both repositories, and one token for them.
+    let output = env.mydocker(["copy", &first, &second]).run().success();
+    output.says("Mounted from first/app");
+    let both = |asked: &Asked| {
+        let of = |name: &str| asked.scopes.iter().any(|scope| scope.contains(name));
+        of("first/app") && of("second/app")
+    };
+    assert!(tokens.asked().iter().any(both), "{:?}", tokens.asked());
+    // A wrong password is found out before it is kept.
+    env.mydocker(login).input("wrong").run().fails(125, &["refuses"]);
+    env.mydocker(["push", "busybox", &second]).ok();
+}
+
+#[test]
+fn a_blocked_registry_is_not_pushed_to() {
+    require!(Root, Tool("docker-registry"));
+    let (env, registry) = (TestEnv::with_busybox(), Registry::writable());
+    let folder = env.folder().join("home/.config/containers");
+    fs::create_dir_all(&folder).unwrap();
+    let text = format!("[[registry]]\nlocation = \"{}\"\nblocked = true\n", registry.image("no"));
+    fs::write(folder.join("registries.conf"), text).unwrap();
+    env.mydocker(["push", "busybox", &registry.image("no/app")]).run().fails(125, &["block"]);
+    env.mydocker(["push", "busybox", &registry.image("yes/app")]).ok();
 }
 
 #[test]

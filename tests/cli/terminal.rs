@@ -51,7 +51,8 @@ fn ctrl_c_interrupts_what_is_in_the_foreground() {
     require!(Root);
     let env = TestEnv::with_busybox();
     let mut pty = shell(&env);
-    pty.send("echo before; sleep 1000\n");
+    // What says so is in the foreground already; a shell of its own would still be on the way there.
+    pty.send("sh -c 'echo before; exec sleep 1000'\n");
     pty.expect("\r\nbefore\r\n");
     pty.send("\x03");
     pty.expect("# ");
@@ -75,9 +76,8 @@ fn ctrl_z_stops_a_job_and_job_control_works() {
     require!(Root);
     let env = TestEnv::with_busybox();
     let mut pty = shell(&env);
-    pty.send("sleep 1000\n");
-    pty.expect("sleep 1000\r\n");
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    pty.send("sh -c 'echo before; exec sleep 1000'\n");
+    pty.expect("\r\nbefore\r\n");
     pty.send("\x1a");
     pty.expect("Stopped");
     pty.send("kill -9 %1; sleep 0.2\n");

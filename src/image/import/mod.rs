@@ -3,6 +3,9 @@
 //! What is given tells by itself what it is. An archive is first unpacked into the staging folder, by the same
 //! extractor that layers go through, and is then read like a folder.
 
+mod docker;
+mod layout;
+
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,19 +13,15 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use serde::Deserialize;
 
 use super::layers::{self, Build, Ready, Source};
 use super::{Error, Event, Image, Observer, pull};
 use crate::oci::descriptor::Descriptor;
-use crate::oci::digest::{Algorithm, DiffId, Digest, Hasher, ImageId, Mismatch, VerifyReader};
-use crate::oci::image_config::{ContainerConfig, ImageConfig, MAX_CONFIG, RootFs};
-use crate::oci::manifest::{Document, Index, MAX_MANIFEST, Manifest};
-use crate::oci::media_type::{
-    self, OCI_CONFIG, OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, OCI_MANIFEST,
-};
+use crate::oci::digest::{Algorithm, DiffId, Digest, Hasher, ImageId, VerifyReader};
+use crate::oci::image_config::{ContainerConfig, ImageConfig, RootFs};
+use crate::oci::manifest::Manifest;
+use crate::oci::media_type::{OCI_CONFIG, OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, OCI_MANIFEST};
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::store::{ANNOTATION_PULLED, ANNOTATION_SIZE, Publication, Staging, Store};
@@ -30,7 +29,7 @@ use crate::sys::fs::open_beneath;
 use crate::unpack::{self, Compression, Destination, Limits};
 
 /// The name under which docker and containerd leave the full reference in an image layout.
-pub(super) const ANNOTATION_CONTAINERD_NAME: &str = "io.containerd.image.name";
+pub(in crate::image) const ANNOTATION_CONTAINERD_NAME: &str = "io.containerd.image.name";
 
 /// What is imported.
 #[derive(Debug)]
@@ -285,128 +284,6 @@ impl Import<'_> {
         self.finish(Some(name), &manifest, &bytes, OCI_MANIFEST, &config_bytes, vouched)
     }
 
-    /// Every image that the layout in `folder` names.
-    fn layout(&self, folder: &OwnedFd) -> Result<Vec<Imported>, Error> {
-        let bytes = self.read_small(folder, "index.json", MAX_MANIFEST)?;
-        let index: Index = serde_json::from_slice(&bytes)
-            .map_err(|e| Error::document(&Digest::sha256(&bytes), e.into()))?;
-        let entries: Vec<&Descriptor> = index.manifests.iter().collect();
-        let named: Vec<&Descriptor> =
-            entries.iter().copied().filter(|entry| layout_name(entry).is_some()).collect();
-        let all = self.name.is_some() || named.is_empty() || self.options.images_only;
-        let chosen = if all { entries } else { named };
-        self.check_count(chosen.len())?;
-        let mut done = Vec::new();
-        for entry in chosen {
-            let (descriptor, manifest, bytes) = self.layout_manifest(folder, entry)?;
-            let name = match (self.name, layout_name(entry)) {
-                (Some(name), _) => Some(name.clone()),
-                (None, Some(name)) => Some(self.own_name(&name, &manifest)?),
-                (None, None) => self.made_up_name()?,
-            };
-            let config_bytes = self.layout_blob(folder, &manifest.config, MAX_CONFIG)?;
-            self.check_all_there(folder, &manifest)?;
-            for layer in &manifest.layers {
-                self.take_blob(folder, layer)?;
-            }
-            done.extend(self.finish(
-                name,
-                &manifest,
-                &bytes,
-                &descriptor.media_type,
-                &config_bytes,
-                Vouched::Yes,
-            )?);
-        }
-        Ok(done)
-    }
-
-    /// The manifest for this machine that an entry of `index.json` leads to.
-    fn layout_manifest(
-        &self,
-        folder: &OwnedFd,
-        entry: &Descriptor,
-    ) -> Result<(Descriptor, Manifest, Vec<u8>), Error> {
-        let host = Platform::host();
-        let mut at = entry.clone();
-        for _ in 0..=pull::MAX_INDEX_DEPTH {
-            let bytes = self.layout_blob(folder, &at, MAX_MANIFEST)?;
-            let parsed = Document::parse(&bytes, Some(&at.media_type));
-            match parsed.map_err(|source| Error::document(&at.digest, source))? {
-                Document::Manifest(manifest) => return Ok((at, manifest, bytes)),
-                Document::Index(index) => {
-                    let first = index.candidates(&host).first().copied().cloned();
-                    at = first.ok_or_else(|| Error::no_platform(&host, &index))?;
-                }
-            }
-        }
-        Err(Error::TooDeep)
-    }
-
-    /// Every image of an archive as `docker save` writes it, whose `manifest.json` is `manifest`.
-    fn docker_archive(&self, folder: &OwnedFd, manifest: File) -> Result<Vec<Imported>, Error> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct Saved {
-            config: String,
-            #[serde(default)]
-            repo_tags: Option<Vec<String>>,
-            layers: Vec<String>,
-        }
-        let mut bytes = Vec::new();
-        let limited = manifest.take(MAX_MANIFEST).read_to_end(&mut bytes);
-        limited.map_err(|e| self.io("read", e))?;
-        let saved: Vec<Saved> = serde_json::from_slice(&bytes)
-            .map_err(|e| Error::document(&Digest::sha256(&bytes), e.into()))?;
-        self.check_count(saved.len())?;
-        let mut done = Vec::new();
-        for image in &saved {
-            let config_bytes = self.read_small(folder, &image.config, MAX_CONFIG)?;
-            let mut stored = Vec::new();
-            for layer in &image.layers {
-                stored.push(self.docker_layer(folder, layer)?);
-            }
-            let manifest = Manifest {
-                schema_version: 2,
-                media_type: Some(OCI_MANIFEST.to_owned()),
-                config: Descriptor::of(OCI_CONFIG, &config_bytes),
-                layers: stored,
-            };
-            let tags = image.repo_tags.as_deref().unwrap_or_default();
-            let names = match (self.name, tags) {
-                (Some(name), _) => vec![Some(name.clone())],
-                (None, []) => vec![self.made_up_name()?],
-                (None, tags) => tags
-                    .iter()
-                    .map(|tag| self.own_name(tag, &manifest).map(Some))
-                    .collect::<Result<_, _>>()?,
-            };
-            let bytes = to_json(&manifest)?;
-            for name in names {
-                done.extend(self.finish(
-                    name,
-                    &manifest,
-                    &bytes,
-                    OCI_MANIFEST,
-                    &config_bytes,
-                    Vouched::Yes,
-                )?);
-            }
-        }
-        Ok(done)
-    }
-
-    fn docker_layer(&self, folder: &OwnedFd, name: &str) -> Result<Descriptor, Error> {
-        let mut file = self.open_inside(folder, name)?;
-        let kind = match self.sniff(&mut file)? {
-            Compression::None => OCI_LAYER,
-            Compression::Gzip => OCI_LAYER_GZIP,
-            Compression::Zstd => OCI_LAYER_ZSTD,
-            _ => return Err(Error::LayerType(name.to_owned())),
-        };
-        self.stage_blob(&mut file, kind)
-    }
-
     /// Builds the tree of an image whose layers are staged or stored, and publishes it as `name`.
     fn finish(
         &self,
@@ -473,70 +350,11 @@ impl Import<'_> {
         Ok(Some(self.input.stem().ok_or(Error::Nameless)?.parse()?))
     }
 
-    /// Refuses an archive without layers that this store has not got either, as a bundle may turn out to be.
-    fn check_all_there(&self, folder: &OwnedFd, manifest: &Manifest) -> Result<(), Error> {
-        let is_missing = |layer: &&Descriptor| {
-            let name = layout_path(&layer.digest);
-            let look = OFlag::O_PATH | OFlag::O_NOFOLLOW;
-            !self.store.has_blob(layer)
-                && !self.staging.blob_path(&layer.digest).exists()
-                && matches!(open_beneath(folder.as_fd(), name.as_bytes(), look), Err(Errno::ENOENT))
-        };
-        let missing: Vec<String> =
-            manifest.layers.iter().filter(is_missing).map(|l| l.digest.to_string()).collect();
-        match missing.is_empty() {
-            true => Ok(()),
-            false => Err(Error::Missing { path: self.input.shown(), layers: missing.join(", ") }),
-        }
-    }
-
     fn check_count(&self, found: usize) -> Result<(), Error> {
         match (found, self.name) {
             (0, _) => Err(self.not_an_image("it names no image")),
             (2.., Some(_)) => Err(Error::ImageCount { path: self.input.shown(), found }),
             _ => Ok(()),
-        }
-    }
-
-    fn layout_blob(
-        &self,
-        folder: &OwnedFd,
-        wanted: &Descriptor,
-        limit: u64,
-    ) -> Result<Vec<u8>, Error> {
-        let name = layout_path(&wanted.digest);
-        let what = "blob";
-        if wanted.size > limit {
-            let source = Mismatch::TooLong { expected: limit };
-            return Err(Error::Blob { what, digest: wanted.digest.clone(), source });
-        }
-        let file = self.open_inside(folder, &name)?;
-        let mut bytes = Vec::new();
-        let mut reader = VerifyReader::new(file, wanted.digest.clone(), wanted.size);
-        reader.read_to_end(&mut bytes).map_err(|error| self.blob_error(&wanted.digest, error))?;
-        Ok(bytes)
-    }
-
-    /// Brings a layer of the layout into the staging folder, unless the store or the folder has it.
-    fn take_blob(&self, folder: &OwnedFd, layer: &Descriptor) -> Result<(), Error> {
-        if self.store.has_blob(layer) || self.staging.blob_path(&layer.digest).exists() {
-            return Ok(());
-        }
-        if media_type::layer_compression(&layer.media_type).is_none() {
-            return Err(Error::LayerType(layer.media_type.chars().take(128).collect()));
-        }
-        let file = self.open_inside(folder, &layout_path(&layer.digest))?;
-        let mut reader = VerifyReader::new(file, layer.digest.clone(), layer.size);
-        let mut out = self.staging.create_blob(&layer.digest)?;
-        copy(&mut reader, &mut out).map_err(|error| self.blob_error(&layer.digest, error))
-    }
-
-    fn blob_error(&self, digest: &Digest, error: io::Error) -> Error {
-        match Mismatch::of(&error) {
-            Some(mismatch) => {
-                Error::Blob { what: "blob", digest: digest.clone(), source: mismatch.clone() }
-            }
-            None => self.io("read", error),
         }
     }
 
@@ -629,7 +447,7 @@ fn layout_name(entry: &Descriptor) -> Option<String> {
     full.or_else(|| entry.ref_name().filter(|name| *name != "latest").map(str::to_owned))
 }
 
-pub(super) fn layout_path(digest: &Digest) -> String {
+pub(in crate::image) fn layout_path(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm().name(), digest.encoded())
 }
 
