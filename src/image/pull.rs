@@ -1,13 +1,14 @@
 //! `pull`: from a reference to an image in the store.
 
-use std::io::Read;
+use std::io::{self, Read};
 
 use super::layers::{self, Build, Source};
+use super::transfer::{self, Origin};
 use super::{Error, Event, Image, Observer};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::{Digest, ImageId, Mismatch, VerifyReader};
 use crate::oci::image_config::{ImageConfig, MAX_CONFIG};
-use crate::oci::manifest::{Document, Index, MAX_MANIFEST, Manifest};
+use crate::oci::manifest::{Document, MAX_MANIFEST, Manifest};
 use crate::oci::media_type;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
@@ -189,48 +190,13 @@ impl Pull<'_> {
         Some(RawManifest { bytes, digest: digest.clone(), media_type })
     }
 
-    /// Walks from the top document to the manifest for the platform, best candidates first, each document once.
+    /// The manifest for the platform that the top document leads to.
     fn choose(&self, top: &RawManifest) -> Result<(RawManifest, Manifest), Error> {
-        let platform = self.platform();
-        let mut visited: Vec<Digest> = vec![top.digest.clone()];
-        let mut pending: Vec<(usize, Descriptor)> = Vec::new();
-        let index = match parse(top)? {
-            Document::Manifest(manifest) => return Ok((top.clone(), manifest)),
-            Document::Index(index) => index,
-        };
-        let push = |pending: &mut Vec<(usize, Descriptor)>, index: &Index, depth| {
-            pending
-                .extend(index.candidates(&platform).into_iter().rev().cloned().map(|c| (depth, c)));
-        };
-        push(&mut pending, &index, 1);
-        while let Some((depth, candidate)) = pending.pop() {
-            if visited.contains(&candidate.digest) {
-                continue;
-            }
-            if depth > MAX_INDEX_DEPTH || visited.len() >= MAX_MANIFESTS {
-                return Err(Error::TooDeep);
-            }
-            visited.push(candidate.digest.clone());
-            let raw = match self.stored(&candidate.digest, Some(&candidate.media_type)) {
-                Some(stored) if stored.bytes.len() as u64 == candidate.size => stored,
-                _ => self.client.manifest_by_digest(&self.options.reference, &candidate)?,
-            };
-            match parse(&raw)? {
-                Document::Index(nested) => push(&mut pending, &nested, depth + 1),
-                Document::Manifest(manifest) if candidate.platform.is_some() => {
-                    return Ok((raw, manifest));
-                }
-                // An entry that does not say what it is for: its configuration does.
-                Document::Manifest(manifest) => {
-                    let config = self.config(&manifest)?;
-                    let config = parse_config(&manifest, &config)?;
-                    if platform.rank(&config.platform).is_some() {
-                        return Ok((raw, manifest));
-                    }
-                }
-            }
+        let raw = transfer::select(self, top, &self.platform())?;
+        match transfer::parse(&raw)? {
+            Document::Manifest(manifest) => Ok((raw, manifest)),
+            Document::Index(_) => Err(Error::TooDeep),
         }
-        Err(Error::no_platform(&platform, &index))
     }
 
     fn config(&self, manifest: &Manifest) -> Result<Vec<u8>, Error> {
@@ -261,9 +227,22 @@ impl Pull<'_> {
     }
 }
 
-fn parse(raw: &RawManifest) -> Result<Document, Error> {
-    let parsed = Document::parse(&raw.bytes, Some(&raw.media_type));
-    parsed.map_err(|source| Error::document(&raw.digest, source))
+/// Documents and configurations that the store has are not fetched.
+impl Origin for Pull<'_> {
+    fn manifest(&self, entry: &Descriptor) -> Result<RawManifest, Error> {
+        match self.stored(&entry.digest, Some(&entry.media_type)) {
+            Some(stored) if stored.bytes.len() as u64 == entry.size => Ok(stored),
+            _ => Ok(self.client.manifest_by_digest(&self.options.reference, entry)?),
+        }
+    }
+
+    fn open(&self, blob: &Descriptor, offset: u64) -> io::Result<Box<dyn Read + Send + '_>> {
+        if offset == 0 && self.store.has_blob(blob) {
+            return Ok(Box::new(self.store.open_blob(blob).map_err(io::Error::other)?));
+        }
+        let blob = self.client.blob(&self.options.reference, blob, offset);
+        Ok(Box::new(blob.map_err(io::Error::other)?))
+    }
 }
 
 /// Parses the configuration that belongs to `manifest`.
