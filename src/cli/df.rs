@@ -5,7 +5,7 @@ use serde_json::json;
 use super::failure::While as _;
 use super::output::{self, Format, Table};
 use super::{Global, Outcome};
-use crate::container::{self, Record, Status, VolumeUsage};
+use crate::container::{self, Record, VolumeUsage};
 use crate::image::{self, DiskUsage, Image};
 use crate::oci::digest::ImageId;
 use crate::oci::reference::Reference;
@@ -38,7 +38,7 @@ pub(super) fn run(global: &Global, args: &Args) -> Outcome {
     let mut used = Vec::new();
     for record in records {
         let bytes = containers.disk_usage(&record).doing("df")?;
-        let is_running = matches!(containers.status(&record), Status::Running(_));
+        let is_running = containers.status(&record).running().is_some();
         used.push((record, bytes, is_running));
     }
     let survey = Survey { images, containers: used, volumes };

@@ -2,7 +2,6 @@
 
 use super::failure::While as _;
 use super::{Global, Outcome, output};
-use crate::container::Status;
 use crate::image::{self, Helpers, Repaired};
 use crate::oci::digest::ImageId;
 use crate::registry::{self, Client};
@@ -27,7 +26,7 @@ pub(super) fn run(global: &Global, args: &Args) -> Outcome {
     let containers = global.containers().doing(&what)?;
     let (records, _) = containers.list().doing(&what)?;
     let running = records.into_iter().filter_map(|record| {
-        let is_running = matches!(containers.status(&record), Status::Running(_));
+        let is_running = containers.status(&record).running().is_some();
         let id: ImageId = record.image_id.filter(|_| is_running)?;
         Some((record.id.chars().take(12).collect(), id))
     });

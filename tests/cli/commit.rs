@@ -272,6 +272,24 @@ fn is_frozen(pid: i32) -> bool {
 }
 
 #[test]
+fn a_paused_container_stays_paused() {
+    require!(Root);
+    let env = TestEnv::with_busybox();
+    let script = "echo x >/new; exec sleep 1000";
+    env.mydocker(["run", "-d", "--name", "held", "busybox", "sh", "-c", script]).ok();
+    let new = env.root().join("containers").join(&env.containers()[0]).join("upper/new");
+    wait_for("the file", || new.exists().then_some(()));
+    env.mydocker(["pause", "held"]).ok();
+    env.mydocker(["commit", "held", "still"]).ok();
+    let diff = env.mydocker(["diff", "held"]).run().success();
+    diff.prints("A /new\n");
+    let status = env.mydocker(["inspect", "--format", "{{.State.Status}}", "held"]).run();
+    status.success().prints("paused\n");
+    assert!(env.rootfs("still").join("new").exists());
+    env.mydocker(["rm", "-f", "held"]).ok();
+}
+
+#[test]
 fn a_container_goes_on_when_who_holds_it_is_killed() {
     require!(Root);
     let env = TestEnv::with_busybox();

@@ -353,6 +353,20 @@ fn a_tree_under_a_running_container_is_left_alone() {
 }
 
 #[test]
+fn a_tree_under_a_paused_container_is_left_alone() {
+    require!(Root);
+    let env = TestEnv::with_busybox();
+    env.mydocker(["run", "-d", "--name", "held", "busybox", "sleep", "1000"]).ok();
+    env.mydocker(["pause", "held"]).ok();
+    let passwd = env.rootfs("busybox").join("etc/passwd");
+    fs::set_permissions(&passwd, fs::Permissions::from_mode(0o600)).unwrap();
+    let output = env.mydocker(["repair"]).run().exits(1);
+    assert!(output.stderr.contains("is running on it"), "{}", output.report());
+    env.mydocker(["rm", "-f", "held"]).ok();
+    env.mydocker(["repair"]).run().success();
+}
+
+#[test]
 fn a_broken_blob_that_no_image_needs() {
     require!(Root);
     let env = TestEnv::with_busybox();
