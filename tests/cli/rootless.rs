@@ -82,3 +82,17 @@ fn a_store_of_somebody_else() {
         .run()
         .fails(125, &["permission denied", "--root"]);
 }
+
+#[test]
+fn a_container_runs_on_and_is_joined() {
+    require!(Root, Tool("setpriv"), Tool("newuidmap"));
+    let env = TestEnv::new();
+    let user = User::new(&env, Allowed::ManyIds);
+    user.mydocker(["import"]).arg(fixtures::path("busybox.tar")).ok();
+    user.mydocker(["run", "-d", "--name", "on", "busybox", "sleep", "1000"]).ok();
+    let first = user.mydocker(["exec", "on", "cat", "/proc/1/comm"]).run();
+    first.success().prints("sleep\n");
+    user.mydocker(["exec", "on", "sh", "-c", "exit 3"]).run().exits(3);
+    user.mydocker(["rm", "-f", "on"]).ok();
+    assert_eq!(user.mydocker(["ps", "-aq"]).ok(), "");
+}
