@@ -29,7 +29,11 @@ export DEBIAN_FRONTEND=noninteractive
 $sudo apt-get update -qq
 # Word splitting is what turns the list into arguments.
 $sudo apt-get install -qq --no-install-recommends $missing
-# The tests start daemons of their own.
-for daemon in docker-registry docker.socket docker containerd; do
-  [ ! -d /run/systemd/system ] || $sudo systemctl disable --quiet --now $daemon 2>/dev/null || true
+# The tests start daemons of their own. Those that came with these packages are of no use; any other is somebody's.
+[ -d /run/systemd/system ] || exit 0
+for package in $missing; do
+  case $package in
+    docker-registry | containerd) $sudo systemctl disable --quiet --now "$package" 2>/dev/null || true ;;
+    docker.io) $sudo systemctl disable --quiet --now docker.socket docker 2>/dev/null || true ;;
+  esac
 done

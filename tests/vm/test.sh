@@ -13,7 +13,7 @@ programs=$(cargo test --locked --no-run 2>&1 | tee /dev/stderr | sed -n 's/^ *Ex
 mydocker=$(dirname "$(dirname "$(echo "$programs" | head -n1)")")/mydocker
 
 rm -rf "$payload" && mkdir -p "$payload/repository"
-cp --parents -r Cargo.toml images src tests "$payload/repository"
+cp --parents -r Cargo.toml docs fuzz/corpus images src tests "$payload/repository"
 cp --parents -a target/test-images "$payload/repository"
 for program in $programs $mydocker; do
   mkdir -p "$payload/repository/$(dirname "$program")"
