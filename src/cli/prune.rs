@@ -45,9 +45,11 @@ pub(super) fn run(global: &Global, args: &Args) -> Outcome {
         return Ok(0);
     }
     let store = global.store().doing("prune")?;
-    let (records, _) =
-        global.containers().and_then(|containers| containers.list()).doing("prune")?;
-    let users: Vec<ImageId> = records.into_iter().filter_map(|record| record.image_id).collect();
+    let containers = global.containers().doing("prune")?;
+    let users = || -> Option<Vec<ImageId>> {
+        let (records, _) = containers.list().ok()?;
+        Some(records.into_iter().filter_map(|record| record.image_id).collect())
+    };
     let pruned = image::prune(&store, &users, &options).doing("prune")?;
     if !pruned.images.is_empty() {
         output::data(if args.dry_run { "Would delete:\n" } else { "Deleted Images:\n" });

@@ -2,6 +2,7 @@
 
 use super::failure::{Failure, While as _};
 use super::{Global, Outcome, output};
+use crate::container::Record;
 use crate::image;
 
 /// Remove images
@@ -30,11 +31,12 @@ pub(super) fn run(global: &Global, args: &Args) -> Outcome {
 fn remove(global: &Global, name: &str, force: bool) -> Result<(), Failure> {
     let what = format!("rmi {name}");
     let store = global.store().doing(&what)?;
-    let (records, _) = global.containers().and_then(|containers| containers.list()).doing(&what)?;
-    let users: Vec<_> = records
-        .into_iter()
-        .filter_map(|record| Some((record.id.chars().take(12).collect(), record.image_id?)))
-        .collect();
+    let containers = global.containers().doing(&what)?;
+    let users = || {
+        let (records, _) = containers.list().ok()?;
+        let short = |record: &Record| record.id.chars().take(12).collect();
+        Some(records.iter().filter_map(|r| Some((short(r), r.image_id.clone()?))).collect())
+    };
     let removed = image::remove(&store, name, &users, force).doing(&what)?;
     for name in removed.names {
         output::data(&format!("Untagged: {name}\n"));

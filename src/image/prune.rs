@@ -35,9 +35,15 @@ pub struct Pruned {
 }
 
 /// Removes images that no container stands on, nameless ones unless the options say more, and then every blob and tree
-/// that no image needs. `users` are the images that containers stand on.
-pub fn prune(store: &Store, users: &[ImageId], options: &PruneOptions) -> Result<Pruned, Error> {
-    let survey = Survey::new(store, users)?;
+/// that no image needs. `users` tells which images containers stand on; `None` if that cannot be told, and then no image
+/// goes.
+pub fn prune(
+    store: &Store,
+    users: &dyn Fn() -> Option<Vec<ImageId>>,
+    options: &PruneOptions,
+) -> Result<Pruned, Error> {
+    let Some(now) = users() else { return Ok(Pruned::default()) };
+    let survey = Survey::new(store, &now)?;
     let gone = choose(&survey, options);
     let chosen: Vec<&Group> = gone.iter().filter_map(|at| survey.groups.get(*at)).collect();
     let names = chosen.iter().flat_map(|group| group.images.iter().filter_map(Image::name));
@@ -53,7 +59,7 @@ pub fn prune(store: &Store, users: &[ImageId], options: &PruneOptions) -> Result
     if options.dry_run {
         return Ok(pruned);
     }
-    let in_use = users.iter().cloned().collect();
+    let in_use = || Some(users()?.into_iter().collect());
     let parts = |entry: &_| super::remove::parts(store, entry);
     if !gone.is_empty() {
         let file_name = |name: &str| name.parse().ok().map(|name: Reference| name.file_name());
@@ -61,9 +67,9 @@ pub fn prune(store: &Store, users: &[ImageId], options: &PruneOptions) -> Result
             .iter()
             .flat_map(|group| group.images.iter().map(|image| &image.descriptor))
             .collect();
-        store.remove(|entry| entries.contains(&entry), file_name, parts, &in_use)?;
+        store.remove(|entry| entries.contains(&entry), file_name, parts, in_use)?;
     }
-    store.collect(parts, &in_use)?;
+    store.collect(parts, in_use)?;
     Ok(pruned)
 }
 

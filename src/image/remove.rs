@@ -19,12 +19,13 @@ pub struct Untagged {
 
 /// Removes what `text` means: a name alone while the image has others, else the image.
 ///
-/// `users` are the containers that stand on images, each with its id. An image that one stands on is kept, and losing
-/// its last name is refused unless `force`; then the image stays without a name until its containers are gone.
+/// `users` tells which containers stand on images, each with its id; `None` if that cannot be told, and then no image
+/// goes. An image that one stands on is kept, and losing its last name is refused unless `force`; then the image stays
+/// without a name until its containers are gone.
 pub fn remove(
     store: &Store,
     text: &str,
-    users: &[(String, ImageId)],
+    users: &dyn Fn() -> Option<Vec<(String, ImageId)>>,
     force: bool,
 ) -> Result<Untagged, Error> {
     let (images, broken) = list(store)?;
@@ -41,9 +42,9 @@ pub fn remove(
         return Err(Error::AmbiguousId(text.to_owned()));
     }
     let last = !by_name || names.len() <= 1;
-    let user = users.iter().find(|(_, id)| *id == image.id);
+    let user = users().into_iter().flatten().find(|(_, id)| *id == image.id);
     if let (true, Some((container, _)), false) = (last, user, force) {
-        return Err(Error::InUse(container.clone()));
+        return Err(Error::InUse(container));
     }
     let chosen = |entry: &Descriptor| {
         if by_name {
@@ -53,8 +54,8 @@ pub fn remove(
         }
     };
     let file_name = |name: &str| name.parse().ok().map(|name: Reference| name.file_name());
-    let in_use = users.iter().map(|(_, id)| id.clone()).collect();
-    let removed = store.remove(chosen, file_name, |entry| parts(store, entry), &in_use)?;
+    let in_use = || Some(users()?.into_iter().map(|(_, id)| id).collect());
+    let removed = store.remove(chosen, file_name, |entry| parts(store, entry), in_use)?;
     let names =
         same.iter().filter(|image| chosen(&image.descriptor)).filter_map(|image| image.name());
     Ok(Untagged { names: names.map(str::to_owned).collect(), images: removed.images })
@@ -63,7 +64,7 @@ pub fn remove(
 /// Takes an image that cannot be read out of the index. What it consists of cannot be told, and stays.
 fn remove_broken(store: &Store, broken: &Descriptor) -> Result<Untagged, Error> {
     let file_name = |name: &str| name.parse().ok().map(|name: Reference| name.file_name());
-    store.remove(|entry| entry == broken, file_name, |_| None, &BTreeSet::new())?;
+    store.remove(|entry| entry == broken, file_name, |_| None, || None)?;
     let names = broken.ref_name().map(str::to_owned).into_iter().collect();
     Ok(Untagged { names, images: Vec::new() })
 }

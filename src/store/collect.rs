@@ -53,13 +53,14 @@ impl Store {
     pub fn collect(
         &self,
         parts: impl Fn(&Descriptor) -> Option<(Vec<Digest>, ImageId)>,
-        in_use: &BTreeSet<ImageId>,
+        in_use: impl Fn() -> Option<BTreeSet<ImageId>>,
     ) -> Result<Removed, Error> {
         let staging = self.stage()?;
         let mut removed = Removed::default();
         {
             let _lock = self.lock()?;
-            let (mut blobs, mut trees) = (BTreeSet::new(), in_use.clone());
+            let Some(mut trees) = in_use() else { return Ok(removed) };
+            let mut blobs = BTreeSet::new();
             for entry in self.images()? {
                 let Some((needed, id)) = parts(&entry) else { return Ok(removed) };
                 blobs.extend(needed);

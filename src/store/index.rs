@@ -113,18 +113,20 @@ impl Store {
     }
 
     /// Takes the entries that `chosen` picks out of `index.json`, and with them every blob and tree that no other
-    /// entry needs. `parts` tells what an entry needs; `in_use` keeps trees that a container still stands on.
+    /// entry needs. `parts` tells what an entry needs; `in_use`, asked under the lock, which trees containers still
+    /// stand on: whoever starts one writes that down under the shared lock.
     ///
     /// What is removed goes to `tmp/` under the lock, in no time, and is deleted afterwards.
     ///
     /// # Errors
-    /// An entry whose parts cannot be read keeps everything that it might need: nothing is removed on a guess.
+    /// An entry whose parts cannot be read keeps everything that it might need, and so do containers that cannot be
+    /// listed: nothing is removed on a guess.
     pub fn remove(
         &self,
         chosen: impl Fn(&Descriptor) -> bool,
         file_name: impl Fn(&str) -> Option<String>,
         parts: impl Fn(&Descriptor) -> Option<(Vec<Digest>, ImageId)>,
-        in_use: &BTreeSet<ImageId>,
+        in_use: impl Fn() -> Option<BTreeSet<ImageId>>,
     ) -> Result<Removed, Error> {
         let staging = self.stage()?;
         let mut removed = Removed::default();
@@ -146,7 +148,7 @@ impl Store {
                 }
             }
             let mut needed = BTreeSet::new();
-            let mut trees = in_use.clone();
+            let Some(mut trees) = in_use() else { return Ok(removed) };
             for entry in &index.manifests {
                 needed.insert(entry.digest.clone());
                 let Some((blobs, id)) = parts(entry) else { return Ok(removed) };

@@ -119,6 +119,27 @@ fn rmi_of_an_image_in_use() {
 }
 
 #[test]
+fn rmi_while_a_container_starts() {
+    require!(Root);
+    let env = TestEnv::new();
+    for round in 0..20 {
+        env.mydocker(["import", "--quiet"]).arg(fixtures::path("busybox.tar")).ok();
+        let run = env.mydocker(["run", "--pull", "never", "--rm", "busybox", "cat", "/etc/passwd"]);
+        let run = run.start();
+        std::thread::sleep(std::time::Duration::from_millis(round));
+        env.mydocker(["rmi", "--force", "busybox"]).ok();
+        // Either it was too late, or the image stays as long as the container.
+        let ended = run.finish();
+        match ended.code() {
+            Some(0) => assert!(ended.stdout.starts_with("root:"), "{}", ended.report()),
+            _ => drop(ended.fails(125, &["busybox"])),
+        }
+        env.mydocker(["prune", "-a", "-f"]).ok();
+    }
+    env.assert_no_rubbish();
+}
+
+#[test]
 fn rmi_of_what_is_not_there() {
     require!(Root);
     let env = TestEnv::with_busybox();

@@ -90,7 +90,7 @@ fn pull_again_and_again(
         *ends.lock().unwrap().entry(end).or_default() += 1;
         check(&store, result.is_ok(), &reference.familiar());
         if result.is_ok() {
-            image::remove(&store, &reference.familiar(), &[], false).unwrap();
+            image::remove(&store, &reference.familiar(), &|| Some(Vec::new()), false).unwrap();
         }
     }
     assert!(chaos.faults() > PULLS as u64, "{}", chaos.faults());
