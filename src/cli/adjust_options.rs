@@ -22,9 +22,8 @@ pub(super) struct AdjustArgs {
     /// Capability to go without, or ALL
     #[arg(long, value_name = "CAPABILITY")]
     cap_drop: Vec<String>,
-    // Without docker's `-c`, which would be taken out of `--rootfs DIR sh -c …`.
     /// Weight of processor time against others; 1024 is usual
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(short, long, value_name = "NUMBER")]
     cpu_shares: Option<u64>,
     /// Which processors it may use, as in 0-2,7
     #[arg(long, value_name = "LIST")]

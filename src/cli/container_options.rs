@@ -120,12 +120,10 @@ pub(super) struct ContainerArgs {
     /// Folder to start in
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
-    /// Image to run; with --rootfs the first word of the command
-    #[arg(value_name = "IMAGE")]
-    image: Option<String>,
-    /// Command and its arguments [default: the image's own]
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    // One list, for whatever is behind the image belongs to the command, also what looks like an option.
+    /// Image, and the command in the place of its own; with --rootfs the command alone
+    #[arg(value_names = ["IMAGE", "COMMAND"], num_args = 0.., trailing_var_arg = true)]
+    words: Vec<String>,
 }
 
 /// How a container's output is kept.
@@ -153,7 +151,7 @@ impl ContainerArgs {
 
     /// What is being done, for messages: `run busybox`.
     pub(super) fn what(&self, verb: &str) -> Result<String, Failure> {
-        match (&self.rootfs, &self.image) {
+        match (&self.rootfs, self.words.first()) {
             (Some(folder), _) => Ok(format!("{verb} {}", folder.display())),
             (None, Some(image)) => Ok(format!("{verb} {image}")),
             (None, None) => {
@@ -188,18 +186,13 @@ impl ContainerArgs {
             env.extend(lines(path, what)?);
         }
         env.extend(self.env.iter().cloned());
-        let mut command: Vec<String> = Vec::new();
-        let root = match &self.rootfs {
-            Some(folder) => {
-                command.extend(self.image.clone());
-                RootSource::Folder(folder.clone())
-            }
+        let (root, command) = match &self.rootfs {
+            Some(folder) => (RootSource::Folder(folder.clone()), self.words),
             None => match self.image_root(global, store, what)? {
-                Ok(root) => root,
+                Ok(root) => (root, self.words.into_iter().skip(1).collect()),
                 Err(code) => return Ok(Err(code)),
             },
         };
-        command.extend(self.command);
         Ok(Ok(RunOptions {
             adjust,
             root,
@@ -271,7 +264,7 @@ impl ContainerArgs {
         store: &Store,
         what: &str,
     ) -> Result<Result<RootSource, u8>, Failure> {
-        let name = self.image.clone().unwrap_or_default();
+        let name = self.words.first().cloned().unwrap_or_default();
         let mut found = match self.pull {
             Pull::Always => None,
             Pull::Missing | Pull::Never => find(store, &name).doing(what)?,

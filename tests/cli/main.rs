@@ -21,6 +21,7 @@ mod detached;
 mod disk_usage;
 mod errors;
 mod exec;
+mod flags;
 mod history;
 mod hostile_images;
 mod images;
