@@ -10,7 +10,9 @@ use clap::ArgAction;
 
 use super::Global;
 use super::adjust_options::AdjustArgs;
+use super::device_options::DeviceArgs;
 use super::failure::{Failure, While as _};
+use super::security_options::SecurityArgs;
 use crate::container::{
     self, LogOptions, Network, RestartPolicy, RootSource, RunOptions, Settings, UserNamespace,
     Volume,
@@ -30,6 +32,8 @@ pub(super) struct ContainerArgs {
     /// Write the container's id to this file, which must not exist
     #[arg(long, value_name = "FILE")]
     cidfile: Option<PathBuf>,
+    #[command(flatten)]
+    devices: DeviceArgs,
     /// Program to start instead of the image's own; empty for none
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
@@ -96,6 +100,8 @@ pub(super) struct ContainerArgs {
     /// Remove the container when it ends
     #[arg(long)]
     rm: bool,
+    #[command(flatten)]
+    security: SecurityArgs,
     /// Run in this folder instead of an image; what is written stays there
     #[arg(long, value_name = "DIR")]
     rootfs: Option<PathBuf>,
@@ -111,9 +117,9 @@ pub(super) struct ContainerArgs {
     /// Run as this user
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
-    /// User namespace: private, or host for none
-    #[arg(long, value_name = "private|host", default_value = "private", value_parser = parse::<UserNamespace>)]
-    userns: UserNamespace,
+    /// User namespace: private, or host for none [default: private, host with --privileged]
+    #[arg(long, value_name = "private|host", value_parser = parse::<UserNamespace>)]
+    userns: Option<UserNamespace>,
     /// Show a folder or file of the host inside
     #[arg(short, long, value_name = "SRC:DST[:ro]", value_parser = parse::<Volume>)]
     volume: Vec<Volume>,
@@ -146,7 +152,13 @@ enum Pull {
 impl ContainerArgs {
     /// Whether the container has no user namespace that would keep its root from this program's file.
     pub(super) fn needs_seal(&self) -> bool {
-        self.userns == UserNamespace::Host
+        self.user_namespace() == UserNamespace::Host
+    }
+
+    fn user_namespace(&self) -> UserNamespace {
+        let usual =
+            if self.security.privileged { UserNamespace::Host } else { UserNamespace::Private };
+        self.userns.unwrap_or(usual)
     }
 
     /// What is being done, for messages: `run busybox`.
@@ -181,6 +193,9 @@ impl ContainerArgs {
         let settings = self.settings(what, stdin_once)?;
         let labels = self.labels(what)?;
         let adjust = self.adjust.adjustments(what)?;
+        let devices = self.devices.devices(what)?;
+        let security = self.security.security(what)?;
+        let user_namespace = self.user_namespace();
         let mut env = Vec::new();
         for path in &self.env_file {
             env.extend(lines(path, what)?);
@@ -198,6 +213,7 @@ impl ContainerArgs {
             root,
             command,
             cidfile: self.cidfile,
+            devices,
             entrypoint: self.entrypoint,
             env,
             hostname: self.hostname,
@@ -209,9 +225,10 @@ impl ContainerArgs {
             name: self.name,
             network: self.network,
             read_only: self.read_only,
+            security,
             settings,
             user: self.user,
-            user_namespace: self.userns,
+            user_namespace,
             volumes: self.volume,
             workdir: self.workdir,
         }))

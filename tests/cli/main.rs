@@ -6,6 +6,8 @@
 mod connect_proxy;
 #[path = "../support/fake_registry.rs"]
 mod fake_registry;
+#[path = "../support/limited.rs"]
+mod limited;
 #[path = "../support/image.rs"]
 mod made;
 #[macro_use]
@@ -18,6 +20,7 @@ mod contents;
 mod copy;
 mod crash;
 mod detached;
+mod devices;
 mod disk_usage;
 mod errors;
 mod exec;
@@ -47,6 +50,7 @@ mod run;
 mod save;
 mod search;
 mod secure_registry;
+mod security_options;
 mod sharing;
 mod shown;
 mod signals;
