@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::monitor::Failed;
+use crate::runtime::seccomp::ProfileError;
 use crate::sys::remove_tree::RemoveError;
 use crate::{runtime, store};
 
@@ -77,6 +78,15 @@ pub enum Error {
     /// Its monitor could not start it.
     #[error("{}", .0.cause)]
     NotStarted(Failed),
+    /// A seccomp profile makes no sense.
+    #[error("read the seccomp profile `{path}`")]
+    Profile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: ProfileError,
+    },
     /// The kernel gave no random bytes for an id.
     #[error("make an id")]
     Random(#[source] nix::errno::Errno),

@@ -2,8 +2,10 @@
 
 mod adjust;
 mod attach;
+mod cdi;
 mod client;
 mod detach;
+mod devices;
 mod error;
 mod exec;
 mod files;
@@ -19,6 +21,7 @@ mod options;
 mod prepare;
 mod record;
 mod run;
+mod security;
 mod settings;
 mod size;
 mod spec;
@@ -32,6 +35,7 @@ pub use adjust::{Adjustments, Host, Limits, Tmpfs, Ulimit};
 pub use attach::{Signals, attach, write_all};
 pub use client::{Attachment, Left, attach_to};
 pub use detach::DetachKeys;
+pub use devices::{DeviceCgroupRule, DeviceRequest, Devices, Throttle, Throttles};
 pub use error::Error;
 pub use exec::{ExecRequest, exec};
 pub use freeze::{HOLD_VERB, hold};
@@ -44,6 +48,7 @@ pub use options::{MIN_MEMORY, Network, RootSource, RunOptions, UserNamespace, Vo
 pub use prepare::create;
 pub use record::{Containers, Record, now};
 pub use run::run;
+pub use security::Security;
 pub use settings::{LogOptions, RestartPolicy, STOP_TIMEOUT, Settings, parse_signal};
 pub use size::layer_size;
 pub use status::{Finished, Identity, Running, Status};

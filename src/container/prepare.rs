@@ -21,6 +21,7 @@ use crate::runtime::defaults;
 use crate::runtime::rootless::has_group;
 use crate::runtime::{self, Bundle};
 use crate::store::Store;
+use crate::sys::caps::capget_permitted;
 
 /// Makes a container that waits to be started.
 pub fn create(
@@ -152,17 +153,20 @@ impl Preparation<'_> {
             // Groups that an ordinary user has not got.
             user.additional_gids.retain(|gid| has_group(*gid));
         }
+        let devices = options.devices.open(options.security.privileged)?;
         let spec = spec::build(&Request {
             options,
             id: &self.record.id,
             folder,
             user: &user,
+            devices: &devices,
             ids: self.record.ids,
             caller: &Environment,
             window: attach::user_window()
                 .filter(|_| options.terminal)
                 .map(|(height, width)| ConsoleSize { height, width }),
             rlimits: rlimits(),
+            own_capabilities: capget_permitted().unwrap_or_default(),
             machine_root: runtime::rootless::has_all_ids(),
             has_tty_group: self.record.ids.is_some() || has_group(TTY_GROUP),
         })?;

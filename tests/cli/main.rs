@@ -6,6 +6,8 @@
 mod connect_proxy;
 #[path = "../support/fake_registry.rs"]
 mod fake_registry;
+#[path = "../support/limited.rs"]
+mod limited;
 #[path = "../support/image.rs"]
 mod made;
 #[macro_use]
@@ -18,9 +20,11 @@ mod contents;
 mod copy;
 mod crash;
 mod detached;
+mod devices;
 mod disk_usage;
 mod errors;
 mod exec;
+mod flags;
 mod history;
 mod hostile_images;
 mod images;
@@ -46,6 +50,7 @@ mod run;
 mod save;
 mod search;
 mod secure_registry;
+mod security_options;
 mod sharing;
 mod shown;
 mod signals;
