@@ -57,6 +57,7 @@ mod search;
 mod start;
 mod stats;
 mod stop;
+mod stop_options;
 mod tag;
 mod tags;
 mod template;

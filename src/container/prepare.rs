@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 
 use super::ids::{self, IdRange};
 use super::options::{Network, RootSource, RunOptions, UserNamespace};
-use super::record::{Containers, Record, boot_id, new_id, now};
+use super::record::{Containers, Record, boot_id, new_id, now_with_nanos};
 use super::spec::{self, CallerEnvironment, Request, TTY_GROUP};
 use super::user::UserDatabase;
 use super::{Error, attach, files, settings};
@@ -42,7 +42,7 @@ pub(super) fn prepare(
 ) -> Result<(Record, Spec), Error> {
     let id = new_id()?;
     let name = containers.create(&id, options.name.as_deref())?;
-    let created = now();
+    let (created, created_nanos) = now_with_nanos();
     let mut record = Record {
         id,
         name,
@@ -50,6 +50,7 @@ pub(super) fn prepare(
         image_id: image_id(options),
         command: Vec::new(),
         created,
+        created_nanos,
         boot: boot_id(),
         ids: None,
         started: started.then_some(created),

@@ -15,6 +15,7 @@ use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,9 @@ pub struct Record {
     pub command: Vec<String>,
     /// When it was created, in seconds since 1970.
     pub created: i64,
+    /// The nanoseconds beyond that, which tell containers of one second apart.
+    #[serde(default)]
+    pub created_nanos: u32,
     /// The boot it was created in (`random(4)`, `boot_id`).
     pub boot: String,
     /// The ids on the host that it has while it runs; none without a user namespace.
@@ -268,7 +272,7 @@ impl Containers {
                 Err(error) => broken.push(error),
             }
         }
-        records.sort_by_key(|record| std::cmp::Reverse(record.created));
+        records.sort_by_key(|record| std::cmp::Reverse((record.created, record.created_nanos)));
         Ok((records, broken))
     }
 
@@ -374,8 +378,14 @@ fn is_id(name: &str) -> bool {
 
 /// Seconds since 1970.
 pub fn now() -> i64 {
+    now_with_nanos().0
+}
+
+/// Seconds since 1970, and the nanoseconds beyond that.
+pub(super) fn now_with_nanos() -> (i64, u32) {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
+    let seconds = |now: &Duration| i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    now.map_or((0, 0), |now| (seconds(&now), now.subsec_nanos()))
 }
 
 /// What tells this boot of the machine from every other.

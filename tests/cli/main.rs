@@ -32,6 +32,7 @@ mod limits;
 mod lists;
 mod login;
 mod logs;
+mod many;
 mod memory;
 mod network;
 mod options;
