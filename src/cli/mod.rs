@@ -14,6 +14,7 @@ mod copy;
 mod create;
 mod df;
 mod diff;
+mod events;
 mod exec;
 mod export;
 mod failure;
@@ -73,7 +74,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::container::Containers;
+use crate::container::{Containers, Journal};
 use crate::registry;
 use crate::runtime::{self, rootless};
 use crate::store::{Durability, Store};
@@ -130,6 +131,7 @@ enum Verb {
     Logs(logs::Args),
     Attach(attach::Args),
     Exec(exec::Args),
+    Events(events::Args),
     Top(top::Args),
     Stats(stats::Args),
     Update(update::Args),
@@ -246,6 +248,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Logs(args) => logs::run(&global, &args),
         Verb::Attach(args) => attach::run(&global, &args),
         Verb::Exec(args) => exec::run(&global, args),
+        Verb::Events(args) => events::run(&global, &args),
         Verb::Top(args) => top::run(&global, &args),
         Verb::Stats(args) => stats::run(&global, &args),
         Verb::Update(args) => update::run(&global, &args),
@@ -328,6 +331,12 @@ impl Global {
     fn store(&self) -> Result<Store, crate::store::Error> {
         let durability = if self.no_sync { Durability::Unflushed } else { Durability::Flushed };
         Store::open(&self.root(), durability)
+    }
+
+    /// Writes down what has just happened to an image.
+    fn tell_image(&self, action: &str, id: &str, name: &str) {
+        let name = if name.is_empty() { id } else { name };
+        Journal::new(&self.root()).tell("image", action, id, &[("name", name)]);
     }
 
     fn containers(&self) -> Result<Containers, crate::container::Error> {

@@ -23,6 +23,13 @@ pub(super) fn parse_rfc3339(text: &str) -> Option<i128> {
     OffsetDateTime::parse(text, &Rfc3339).ok().map(OffsetDateTime::unix_timestamp_nanos)
 }
 
+/// A time in RFC 3339 with all nine digits of its nanoseconds, as docker shows those of events.
+pub(super) fn with_nanoseconds(nanoseconds: i128) -> String {
+    let seconds = i64::try_from(nanoseconds.div_euclid(1_000_000_000)).unwrap_or_default();
+    let whole = super::output::timestamp(seconds);
+    format!("{}.{:09}Z", whole.trim_end_matches('Z'), nanoseconds.rem_euclid(1_000_000_000))
+}
+
 /// `2026-01-02` and `2026-01-02T15:04` with what is missing, in UTC.
 fn completed(text: &str) -> String {
     let mut text = text.trim().to_owned();

@@ -66,7 +66,10 @@ pub(super) fn prepare(
     let prepared = image_config(options, &mut record)
         .and_then(|()| Preparation { containers, store, options, record: &mut record }.specify());
     match prepared {
-        Ok(spec) => Ok((record, spec)),
+        Ok(spec) => {
+            containers.tell(&record, "create", &[]);
+            Ok((record, spec))
+        }
         Err(error) => {
             // A container that never was leaves nothing behind; that is worth less than the error itself.
             let _ = containers.remove(&record);

@@ -237,7 +237,9 @@ impl Containers {
             old = std::mem::replace(&mut record.name, name.to_owned());
         });
         self.release_name(&record.id, if renamed.is_ok() { &old } else { name })?;
-        renamed.map(drop)
+        let renamed = renamed?;
+        self.tell(&renamed, "rename", &[("oldName", &format!("/{old}"))]);
+        Ok(())
     }
 
     fn release_name(&self, id: &str, name: &str) -> Result<(), Error> {
@@ -333,11 +335,11 @@ impl Containers {
     }
 
     /// Deletes the container's folder. It is first moved to `tmp/`, in one step: of two that remove a container one does,
-    /// and one that is killed half-way leaves nothing that looks like a container.
-    fn delete_folder(&self, id: &str) -> Result<(), Error> {
+    /// and one that is killed half-way leaves nothing that looks like a container. Says whether it was this one.
+    fn delete_folder(&self, id: &str) -> Result<bool, Error> {
         let (folder, rubbish) = (self.folder(id), self.folder.with_file_name("tmp"));
         match fs::rename(&folder, rubbish.join(id)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             moved => moved.map_err(|source| Error::Io {
                 verb: "remove",
                 path: folder.clone(),
@@ -351,17 +353,31 @@ impl Containers {
         })?;
         match remove_tree(parent.as_fd(), id.as_bytes()) {
             // Whoever sweeps `tmp/` was quicker.
-            Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed.map_err(|source| Error::Remove { path: folder, source }),
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(true),
+            removed => {
+                removed.map(|()| true).map_err(|source| Error::Remove { path: folder, source })
+            }
         }
     }
 
     /// Forgets the container: its process, its folder and its name, in this order.
     pub fn remove(&self, record: &Record) -> Result<(), Error> {
+        self.forget(record).map(drop)
+    }
+
+    /// Forgets a container that others have heard of.
+    pub(super) fn destroy(&self, record: &Record) -> Result<(), Error> {
+        if self.forget(record)? {
+            self.tell(record, "destroy", &[]);
+        }
+        Ok(())
+    }
+
+    fn forget(&self, record: &Record) -> Result<bool, Error> {
         self.forget_process(&record.id)?;
         ids::release(&self.run, &record.id, record.ids);
-        self.delete_folder(&record.id)?;
-        self.release_name(&record.id, &record.name)
+        let deleted = self.delete_folder(&record.id)?;
+        self.release_name(&record.id, &record.name).map(|()| deleted)
     }
 }
 

@@ -20,6 +20,7 @@ mod crash;
 mod detached;
 mod disk_usage;
 mod errors;
+mod events;
 mod exec;
 mod history;
 mod hostile_images;

@@ -103,7 +103,7 @@ impl TestEnv {
         if !self.root.exists() {
             return Tree::default();
         }
-        tree::read(&self.root).without(&["tmp", "partial", "containers", ""])
+        tree::read(&self.root).without(&["tmp", "partial", "containers", "events.log", ""])
     }
 
     /// Asserts that nothing is left of work under way.

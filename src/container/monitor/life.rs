@@ -178,6 +178,7 @@ impl<'a> Life<'a> {
             record.restarting = false;
             record.error = None;
         })?;
+        self.containers.tell(&self.record, "start", &[]);
         Ok(())
     }
 
@@ -258,6 +259,7 @@ impl<'a> Life<'a> {
                 wait = FIRST_WAIT;
             }
             let finished = Finished { code, at: now(), oom_killed };
+            self.containers.tell_end(&self.record, finished);
             let Some(again) = self.write_down_end(finished)? else { return Ok(()) };
             self.farewell(code);
             if !again {
@@ -267,7 +269,12 @@ impl<'a> Life<'a> {
                 wait = (wait * 2).min(LONGEST_WAIT);
             }
             begun = match self.start(&mut Vec::new()) {
-                Ok(begun) => Some(begun),
+                Ok(begun) => {
+                    if again {
+                        self.containers.tell(&self.record, "restart", &[]);
+                    }
+                    Some(begun)
+                }
                 Err(Error::NoSuchContainer(_)) => return Ok(()),
                 Err(error) => {
                     let (text, code) = ((self.explain)(&error), error.exit_code());
@@ -341,7 +348,7 @@ impl<'a> Life<'a> {
         ids::release(self.containers.run_folder(), &id, self.record.ids);
         self.containers.forget_process(&id)?;
         if self.record.settings.remove {
-            let removed = self.containers.remove(&self.record);
+            let removed = self.containers.destroy(&self.record);
             if self.containers.folder(&id).exists() {
                 removed?;
             }
