@@ -18,6 +18,8 @@ mod events;
 mod exec;
 mod export;
 mod failure;
+mod health_options;
+mod healthcheck;
 mod history;
 mod hold;
 mod images;
@@ -132,6 +134,7 @@ enum Verb {
     Attach(attach::Args),
     Exec(exec::Args),
     Events(events::Args),
+    Healthcheck(healthcheck::Args),
     Top(top::Args),
     Stats(stats::Args),
     Update(update::Args),
@@ -249,6 +252,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Attach(args) => attach::run(&global, &args),
         Verb::Exec(args) => exec::run(&global, args),
         Verb::Events(args) => events::run(&global, &args),
+        Verb::Healthcheck(args) => healthcheck::run(&global, &args),
         Verb::Top(args) => top::run(&global, &args),
         Verb::Stats(args) => stats::run(&global, &args),
         Verb::Update(args) => update::run(&global, &args),

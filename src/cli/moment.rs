@@ -52,8 +52,8 @@ fn seconds(text: &str) -> Option<i128> {
     Some(whole.parse::<i64>().ok().map(i128::from)? * 1_000_000_000 + nanos.parse::<i128>().ok()?)
 }
 
-/// A duration as Go writes it: `1h30m`, `1.5s`, `300ms`.
-fn duration(text: &str) -> Option<i128> {
+/// Nanoseconds of a duration as Go writes it: `1h30m`, `1.5s`, `300ms`.
+pub(super) fn duration(text: &str) -> Option<i128> {
     const UNITS: [(&str, f64); 6] =
         [("ns", 1.0), ("us", 1e3), ("ms", 1e6), ("s", SECOND), ("m", 60e9), ("h", 3600e9)];
     let mut rest = text;

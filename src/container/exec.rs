@@ -109,7 +109,7 @@ impl<'a> Told<'a> {
     }
 }
 
-fn running(containers: &Containers, record: &Record) -> Result<Running, Error> {
+pub(super) fn running(containers: &Containers, record: &Record) -> Result<Running, Error> {
     match containers.status(record) {
         Status::Running(running) => Ok(running),
         Status::Paused(_) => Err(Error::Paused(record.name.clone())),
@@ -132,7 +132,7 @@ fn nowhere() -> Result<Stdio, Error> {
 }
 
 /// The container's own process, but for what the user says otherwise.
-fn process(init: &Init, spec: &Spec, request: &ExecRequest) -> Result<Process, Error> {
+pub(super) fn process(init: &Init, spec: &Spec, request: &ExecRequest) -> Result<Process, Error> {
     let mut process = spec.process.clone().unwrap_or_default();
     process.args.clone_from(&request.command);
     process.terminal = request.terminal;

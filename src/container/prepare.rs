@@ -13,7 +13,7 @@ use super::options::{Network, RootSource, RunOptions, UserNamespace};
 use super::record::{Containers, Record, boot_id, new_id, now_with_nanos};
 use super::spec::{self, CallerEnvironment, Request, TTY_GROUP};
 use super::user::UserDatabase;
-use super::{Error, attach, files, settings};
+use super::{Error, attach, files, health, settings};
 use crate::oci::digest::ImageId;
 use crate::oci::image_config::ContainerConfig;
 use crate::oci::runtime_spec::{ConsoleSize, Rlimit, Spec};
@@ -109,6 +109,8 @@ fn image_config(options: &RunOptions, record: &mut Record) -> Result<(), Error> 
         let signal = config.stop_signal.as_deref().filter(|signal| !signal.is_empty());
         record.settings.stop_signal = signal.map(settings::parse_signal).transpose()?;
     }
+    let user = record.settings.health.take();
+    record.settings.health = health::merge(user, config.healthcheck.as_ref());
     Ok(())
 }
 

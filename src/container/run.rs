@@ -3,6 +3,7 @@
 use nix::unistd::Uid;
 
 use super::attach::{self, Signals};
+use super::monitor::Watcher;
 use super::options::RunOptions;
 use super::record::{Containers, Record, now};
 use super::status::{Finished, Identity};
@@ -83,8 +84,11 @@ fn start_and_wait(
     prepare::write_pid(record, process.pid())?;
     containers.tell(record, "attach", &[]);
     containers.tell(record, "start", &[]);
+    containers.begin_health(record)?;
+    let watcher = Watcher::start(containers, record);
     let console = process.take_console();
     let status = attach::attach(&mut process, &signals, console, relays, interactive);
+    drop(watcher);
     process.delete()?;
     status
 }

@@ -22,6 +22,7 @@ mod disk_usage;
 mod errors;
 mod events;
 mod exec;
+mod health;
 mod history;
 mod hostile_images;
 mod images;

@@ -237,6 +237,16 @@ pub fn lives(pid: i32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
+/// The memory of a process that is its alone, in kB.
+pub fn private_memory(pid: i32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let private = |name: &str| -> u64 {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    private("Private_Clean:") + private("Private_Dirty:")
+}
+
 /// The program under test.
 pub fn program() -> PathBuf {
     match std::env::var_os("MYDOCKER_TEST_PROGRAM") {

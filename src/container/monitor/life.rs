@@ -20,6 +20,7 @@ use super::super::{Error, prepare};
 use super::listener::Listener;
 use super::lock::lock;
 use super::message::{Client, Event, Failed};
+use super::prober::Prober;
 use super::watch::{Streams, Watch};
 use crate::oci::runtime_spec::Spec;
 use crate::oci::runtime_spec::linux::IdMapping;
@@ -178,6 +179,7 @@ impl<'a> Life<'a> {
             record.restarting = false;
             record.error = None;
         })?;
+        self.containers.begin_health(&self.record)?;
         self.containers.tell(&self.record, "start", &[]);
         Ok(())
     }
@@ -299,6 +301,7 @@ impl<'a> Life<'a> {
             log: self.log.as_mut(),
             pending: Vec::new(),
             ending: false,
+            prober: Prober::new(self.containers, &self.record, groups.clone()),
         };
         let status: ExitStatus = watch.until_ended()?;
         let oom_killed = runtime::Stats::oom_kills(&groups) > 0;
