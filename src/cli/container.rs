@@ -47,7 +47,7 @@ fn prune(global: &Global, args: &PruneArgs) -> Outcome {
     let (mut freed, mut code) = (0_u64, 0);
     for record in &records {
         let status = containers.status(record);
-        if status.running().is_some() || !filters.accept(record, &status) {
+        if status.running().is_some() || !filters.accept(&containers, record, &status) {
             continue;
         }
         match remove(&containers, record) {

@@ -12,6 +12,7 @@ use super::Global;
 use super::adjust_options::AdjustArgs;
 use super::device_options::DeviceArgs;
 use super::failure::{Failure, While as _};
+use super::health_options::HealthArgs;
 use super::security_options::SecurityArgs;
 use crate::container::{
     self, LogOptions, Network, RestartPolicy, RootSource, RunOptions, Settings, UserNamespace,
@@ -43,6 +44,8 @@ pub(super) struct ContainerArgs {
     /// Environment variables from a file, one a line
     #[arg(long, value_name = "FILE")]
     env_file: Vec<PathBuf>,
+    #[command(flatten)]
+    health: HealthArgs,
     /// Show this help
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
@@ -256,6 +259,7 @@ impl ContainerArgs {
             remove: self.rm,
             interactive: self.interactive,
             stdin_once: self.interactive && stdin_once,
+            health: self.health.check(what)?,
             pid_file: self.pidfile.as_ref().map(absolute).transpose()?,
         })
     }

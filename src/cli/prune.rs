@@ -54,9 +54,11 @@ pub(super) fn run(global: &Global, args: &Args) -> Outcome {
     if !pruned.images.is_empty() {
         output::data(if args.dry_run { "Would delete:\n" } else { "Deleted Images:\n" });
         for name in pruned.names {
+            told(global, args, "untag", &name);
             output::data(&format!("untagged: {name}\n"));
         }
         for id in pruned.images {
+            told(global, args, "delete", &id.to_string());
             output::data(&format!("deleted: {id}\n"));
         }
         output::data("\n");
@@ -64,6 +66,13 @@ pub(super) fn run(global: &Global, args: &Args) -> Outcome {
     let verb = if args.dry_run { "Reclaimable space" } else { "Total reclaimed space" };
     output::data(&format!("{verb}: {}\n", output::size(pruned.bytes)));
     Ok(0)
+}
+
+/// Writes down what has happened to an image, if it has.
+fn told(global: &Global, args: &Args, action: &str, name: &str) {
+    if !args.dry_run {
+        global.tell_image(action, name, name);
+    }
 }
 
 /// Asks as docker does; only `y` is a yes.

@@ -66,6 +66,9 @@ pub enum Error {
     /// The container has no log.
     #[error("container {0} has no log")]
     NoLog(String),
+    /// Nobody says how it is probed.
+    #[error("container {0} has no health check")]
+    NoHealthCheck(String),
     /// The container is not paused.
     #[error("container {0} is not paused")]
     NotPaused(String),
@@ -162,6 +165,9 @@ impl Error {
             ),
             Self::NoLayer(_) => Some("what it wrote is in that folder itself".to_owned()),
             Self::NoCommand => Some("give one behind the image".to_owned()),
+            Self::NoHealthCheck(_) => {
+                Some("create it with --health-cmd, or from an image with a HEALTHCHECK".to_owned())
+            }
             Self::NoLog(_) => Some(
                 "containers that run in the foreground, or with --log-driver none, have none"
                     .to_owned(),

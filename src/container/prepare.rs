@@ -10,10 +10,10 @@ use nix::unistd::Pid;
 
 use super::ids::{self, IdRange};
 use super::options::{Network, RootSource, RunOptions, UserNamespace};
-use super::record::{Containers, Record, boot_id, new_id, now};
+use super::record::{Containers, Record, boot_id, new_id, now_with_nanos};
 use super::spec::{self, CallerEnvironment, Request, TTY_GROUP};
 use super::user::UserDatabase;
-use super::{Error, attach, files, settings};
+use super::{Error, attach, files, health, settings};
 use crate::oci::digest::ImageId;
 use crate::oci::image_config::ContainerConfig;
 use crate::oci::runtime_spec::{ConsoleSize, Rlimit, Spec};
@@ -43,7 +43,7 @@ pub(super) fn prepare(
 ) -> Result<(Record, Spec), Error> {
     let id = new_id()?;
     let name = containers.create(&id, options.name.as_deref())?;
-    let created = now();
+    let (created, created_nanos) = now_with_nanos();
     let mut record = Record {
         id,
         name,
@@ -51,6 +51,7 @@ pub(super) fn prepare(
         image_id: image_id(options),
         command: Vec::new(),
         created,
+        created_nanos,
         boot: boot_id(),
         ids: None,
         started: started.then_some(created),
@@ -66,7 +67,10 @@ pub(super) fn prepare(
     let prepared = image_config(options, &mut record)
         .and_then(|()| Preparation { containers, store, options, record: &mut record }.specify());
     match prepared {
-        Ok(spec) => Ok((record, spec)),
+        Ok(spec) => {
+            containers.tell(&record, "create", &[]);
+            Ok((record, spec))
+        }
         Err(error) => {
             // A container that never was leaves nothing behind; that is worth less than the error itself.
             let _ = containers.remove(&record);
@@ -106,6 +110,8 @@ fn image_config(options: &RunOptions, record: &mut Record) -> Result<(), Error> 
         let signal = config.stop_signal.as_deref().filter(|signal| !signal.is_empty());
         record.settings.stop_signal = signal.map(settings::parse_signal).transpose()?;
     }
+    let user = record.settings.health.take();
+    record.settings.health = health::merge(user, config.healthcheck.as_ref());
     Ok(())
 }
 
