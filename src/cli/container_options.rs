@@ -11,9 +11,9 @@ use clap::ArgAction;
 use super::Global;
 use super::adjust_options::AdjustArgs;
 use super::failure::{Failure, While as _};
+use super::mount_options::MountArgs;
 use crate::container::{
     self, LogOptions, Network, RestartPolicy, RootSource, RunOptions, Settings, UserNamespace,
-    Volume,
 };
 use crate::image::{self, Image};
 use crate::registry::{self, Client};
@@ -24,6 +24,8 @@ use crate::store::Store;
 pub(super) struct ContainerArgs {
     #[command(flatten)]
     adjust: AdjustArgs,
+    #[command(flatten)]
+    mounts: MountArgs,
     /// Processors that it may use, as in 1.5
     #[arg(long, value_name = "N", value_parser = parse_cpus)]
     cpus: Option<f64>,
@@ -114,9 +116,6 @@ pub(super) struct ContainerArgs {
     /// User namespace: private, or host for none
     #[arg(long, value_name = "private|host", default_value = "private", value_parser = parse::<UserNamespace>)]
     userns: UserNamespace,
-    /// Show a folder or file of the host inside
-    #[arg(short, long, value_name = "SRC:DST[:ro]", value_parser = parse::<Volume>)]
-    volume: Vec<Volume>,
     /// Folder to start in
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
@@ -183,6 +182,7 @@ impl ContainerArgs {
         let settings = self.settings(what, stdin_once)?;
         let labels = self.labels(what)?;
         let adjust = self.adjust.adjustments(what)?;
+        let mounts = self.mounts.requests(store, what)?;
         let mut env = Vec::new();
         for path in &self.env_file {
             env.extend(lines(path, what)?);
@@ -219,7 +219,7 @@ impl ContainerArgs {
             settings,
             user: self.user,
             user_namespace: self.userns,
-            volumes: self.volume,
+            mounts,
             workdir: self.workdir,
         }))
     }
@@ -306,7 +306,7 @@ pub(super) fn lines(path: &Path, what: &str) -> Result<Vec<String>, Failure> {
 }
 
 /// The image that `name` stands for, if it is here; a short name may stand for one in another registry.
-fn find(store: &Store, name: &str) -> Result<Option<Image>, image::Error> {
+pub(super) fn find(store: &Store, name: &str) -> Result<Option<Image>, image::Error> {
     match image::find(store, name) {
         Err(image::Error::NoSuchImage(_)) => {}
         found => return found.map(Some),

@@ -53,3 +53,4 @@ mod tag;
 mod terminal;
 mod tree_lists;
 mod verify;
+mod volumes;
