@@ -69,7 +69,7 @@ fn prune(global: &Global, args: &PruneArgs) -> Outcome {
 
 fn remove(containers: &Containers, record: &Record) -> Result<u64, container::Error> {
     let size = layer_size(containers, record);
-    container::remove(containers, &record.id, false).map(|()| size)
+    container::remove(containers, &record.id, false, false).map(|()| size)
 }
 
 fn confirmed(what: &str) -> Result<bool, Failure> {

@@ -13,10 +13,10 @@ use super::adjust_options::AdjustArgs;
 use super::device_options::DeviceArgs;
 use super::failure::{Failure, While as _};
 use super::health_options::HealthArgs;
+use super::mount_options::MountArgs;
 use super::security_options::SecurityArgs;
 use crate::container::{
     self, LogOptions, Network, RestartPolicy, RootSource, RunOptions, Settings, UserNamespace,
-    Volume,
 };
 use crate::image::{self, Image};
 use crate::registry::{self, Client};
@@ -27,6 +27,8 @@ use crate::store::Store;
 pub(super) struct ContainerArgs {
     #[command(flatten)]
     adjust: AdjustArgs,
+    #[command(flatten)]
+    mounts: MountArgs,
     /// Processors that it may use, as in 1.5
     #[arg(long, value_name = "N", value_parser = parse_cpus)]
     cpus: Option<f64>,
@@ -123,9 +125,6 @@ pub(super) struct ContainerArgs {
     /// User namespace: private, or host for none [default: private, host with --privileged]
     #[arg(long, value_name = "private|host", value_parser = parse::<UserNamespace>)]
     userns: Option<UserNamespace>,
-    /// Show a folder or file of the host inside
-    #[arg(short, long, value_name = "SRC:DST[:ro]", value_parser = parse::<Volume>)]
-    volume: Vec<Volume>,
     /// Folder to start in
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
@@ -199,6 +198,7 @@ impl ContainerArgs {
         let devices = self.devices.devices(what)?;
         let security = self.security.security(what)?;
         let user_namespace = self.user_namespace();
+        let mounts = self.mounts.requests(store, what)?;
         let mut env = Vec::new();
         for path in &self.env_file {
             env.extend(lines(path, what)?);
@@ -232,7 +232,7 @@ impl ContainerArgs {
             settings,
             user: self.user,
             user_namespace,
-            volumes: self.volume,
+            mounts,
             workdir: self.workdir,
         }))
     }
@@ -320,7 +320,7 @@ pub(super) fn lines(path: &Path, what: &str) -> Result<Vec<String>, Failure> {
 }
 
 /// The image that `name` stands for, if it is here; a short name may stand for one in another registry.
-fn find(store: &Store, name: &str) -> Result<Option<Image>, image::Error> {
+pub(super) fn find(store: &Store, name: &str) -> Result<Option<Image>, image::Error> {
     match image::find(store, name) {
         Err(image::Error::NoSuchImage(_)) => {}
         found => return found.map(Some),

@@ -82,6 +82,16 @@ impl Advice for container::Error {
     }
 }
 
+impl Advice for container::VolumeError {
+    fn advice(&self) -> Option<String> {
+        self.hint()
+    }
+
+    fn exit_code(&self) -> u8 {
+        container::VolumeError::exit_code(self)
+    }
+}
+
 impl Advice for registry::Error {
     fn advice(&self) -> Option<String> {
         self.hint()

@@ -28,6 +28,7 @@ mod import;
 mod info;
 mod inspect;
 mod inspect_container;
+mod inspect_mounts;
 mod inventory;
 mod kill;
 mod load;
@@ -39,6 +40,7 @@ mod look;
 mod map_ids;
 mod moment;
 mod monitor;
+mod mount_options;
 mod oci;
 mod output;
 mod pause;
@@ -70,6 +72,8 @@ mod top;
 mod update;
 mod verify;
 mod version;
+mod volume;
+mod volume_filter;
 mod wait;
 
 use std::ffi::OsString;
@@ -163,6 +167,7 @@ enum Verb {
     Inventory(inventory::Args),
     Verify(verify::Args),
     Repair(repair::Args),
+    Volume(volume::Args),
     Version(version::Args),
     Info(info::Args),
     #[command(name = rootless::MAP_IDS_VERB, hide = true)]
@@ -205,6 +210,7 @@ impl Verb {
                 | Self::Repair(_)
                 | Self::Prune(_)
                 | Self::Tag(_)
+                | Self::Volume(_)
         )
     }
 }
@@ -281,6 +287,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Inventory(args) => inventory::run(&global, args),
         Verb::Verify(args) => verify::run(&global, &args),
         Verb::Repair(args) => repair::run(&global, &args),
+        Verb::Volume(args) => volume::run(&global, &args),
         Verb::Version(args) => version::run(&args),
         Verb::Info(args) => info::run(&global, &args),
         Verb::MapIds(args) => map_ids::run(&args),

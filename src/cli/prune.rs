@@ -1,10 +1,9 @@
 //! `mydocker prune`.
 
 use std::collections::BTreeMap;
-use std::io::BufRead as _;
 
 use super::failure::{Failure, While as _};
-use super::{Global, Outcome, output};
+use super::{Global, Outcome, output, prompt};
 use crate::container;
 use crate::image::{self, PruneOptions};
 use crate::oci::digest::ImageId;
@@ -48,7 +47,7 @@ pub(super) fn run(global: &Global, args: &Args) -> Outcome {
     let containers = global.containers().doing("prune")?;
     let users = || -> Option<Vec<ImageId>> {
         let (records, _) = containers.list().ok()?;
-        Some(records.into_iter().filter_map(|record| record.image_id).collect())
+        Some(records.iter().flat_map(|record| record.images().cloned()).collect())
     };
     let pruned = image::prune(&store, &users, &options).doing("prune")?;
     if !pruned.images.is_empty() {
@@ -82,12 +81,7 @@ fn is_sure(args: &Args) -> bool {
         (None, true) => "all images without at least one container associated to them",
         (None, false) => "all dangling images",
     };
-    output::message(&format!(
-        "WARNING! This will remove {what}.\nAre you sure you want to continue? [y/N] "
-    ));
-    let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+    prompt::is_sure(&format!("This will remove {what}."))
 }
 
 type Filters = (Option<i64>, BTreeMap<String, Option<String>>);

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::monitor::Failed;
+use super::volume::VolumeError;
 use crate::runtime::seccomp::ProfileError;
 use crate::sys::remove_tree::RemoveError;
 use crate::{runtime, store};
@@ -138,6 +139,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// Something about a volume or a mount.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
     /// An option has a value that cannot work.
     #[error("invalid {what} `{value}`: {why}")]
     Value {
@@ -176,6 +180,7 @@ impl Error {
             Self::NotRunning(name) => Some(format!("`mydocker start {name}` starts it")),
             Self::NotStarted(failed) => failed.hint.clone(),
             Self::Runtime(error) => error.hint(),
+            Self::Volume(error) => error.hint(),
             _ => None,
         }
     }
@@ -186,6 +191,7 @@ impl Error {
         match self {
             Self::NotStarted(failed) => failed.code,
             Self::Runtime(error) => error.exit_code(),
+            Self::Volume(error) => error.exit_code(),
             // What docker's daemon refuses to do with a container that there is or is not.
             Self::AmbiguousId(_)
             | Self::NoLog(_)

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::monitor::{self, Event, Request, Started};
 use super::settings::STOP_TIMEOUT;
 use super::status::{Identity, Running, Status};
-use super::{Containers, Error, Record};
+use super::{Containers, Error, Record, volume};
 
 /// How long a killed container may take to be gone.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,8 +44,14 @@ pub fn start(
     }
 }
 
-/// Removes a container; one that runs is killed first if `force`.
-pub fn remove(containers: &Containers, text: &str, force: bool) -> Result<(), Error> {
+/// Removes a container; one that runs is killed first if `force`. With `volumes`, those that nobody has named go too,
+/// unless another container has them.
+pub fn remove(
+    containers: &Containers,
+    text: &str,
+    force: bool,
+    volumes: bool,
+) -> Result<(), Error> {
     let record = containers.find(text)?;
     if containers.status(&record).running().is_some() {
         if !force {
@@ -54,7 +60,8 @@ pub fn remove(containers: &Containers, text: &str, force: bool) -> Result<(), Er
         mark_stopped(containers, &record.id)?;
         end(containers, &record, libc::SIGKILL, Some(KILL_TIMEOUT))?;
     }
-    remove_ended(containers, &record)
+    remove_ended(containers, &record)?;
+    if volumes { volume::remove_anonymous(containers, &record) } else { Ok(()) }
 }
 
 /// Removes a container that is not running, and keeps it from being started meanwhile.

@@ -34,6 +34,7 @@ mod streams;
 mod update;
 mod usage;
 mod user;
+mod volume;
 
 pub use adjust::{Adjustments, Host, Limits, Tmpfs, Ulimit};
 pub use attach::{Signals, attach, write_all};
@@ -51,7 +52,7 @@ pub use layer::{Hold, Layer, Started, open_layer};
 pub use lifecycle::{kill, pause, remove, restart, start, stop, unpause, wait};
 pub use log::{LogEntry, Stream};
 pub use logs::{Follow, LogReader};
-pub use options::{MIN_MEMORY, Network, RootSource, RunOptions, UserNamespace, Volume};
+pub use options::{MIN_MEMORY, Network, RootSource, RunOptions, UserNamespace};
 pub use prepare::create;
 pub use probe::probe;
 pub use record::{Containers, Record, now};
@@ -63,3 +64,8 @@ pub use status::{Finished, Identity, Running, Status};
 pub use streams::Relay;
 pub use update::{Change, update};
 pub use usage::VolumeUsage;
+pub use volume::{
+    MountFault, MountPoint, MountRequest, MountRequests, MountSource, Ownership, Propagation,
+    Recursion, RequestedSource, RequestedVolume, Volume, VolumeError, Volumes, VolumesFrom,
+    prune_volumes, remove_volume,
+};

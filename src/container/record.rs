@@ -25,6 +25,7 @@ use super::ids::{self, IdRange};
 use super::names;
 use super::settings::Settings;
 use super::status::Finished;
+use super::volume::{MountPoint, MountSource};
 use crate::oci::digest::ImageId;
 use crate::oci::runtime_spec::{MAX_SPEC, Spec};
 use crate::sys::random::getrandom;
@@ -69,6 +70,9 @@ pub struct Record {
     /// What the user and the image call it by, for people and for filters.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// What the user and the image have had mounted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<MountPoint>,
     /// How it is logged, stopped and started again.
     #[serde(default)]
     pub settings: Settings,
@@ -93,6 +97,15 @@ impl Record {
     /// When it was last started, or made, in seconds since 1970.
     pub fn since(&self) -> i64 {
         self.started.unwrap_or(self.created)
+    }
+
+    /// The images that it stands on or has mounted.
+    pub fn images(&self) -> impl Iterator<Item = &ImageId> {
+        let mounted = self.mounts.iter().filter_map(|mount| match &mount.source {
+            MountSource::Image { id, .. } => Some(id),
+            _ => None,
+        });
+        self.image_id.iter().chain(mounted)
     }
 }
 

@@ -9,7 +9,7 @@ use super::devices::Handed;
 use super::files;
 use super::options::{DEFAULT_PIDS_LIMIT, Network, RootSource, RunOptions, UserNamespace};
 use super::user::User;
-use super::{Error, IdRange};
+use super::{Error, IdRange, volume};
 use crate::oci::image_config::ContainerConfig;
 use crate::oci::runtime_spec::linux::{
     Cpu, IdMapping, Linux, Memory, Namespace, NamespaceKind, Pids, Resources,
@@ -39,6 +39,8 @@ pub(super) struct Request<'a> {
     pub(super) devices: &'a Handed,
     /// The ids on the host that the container's stand for; none without a user namespace.
     pub(super) ids: Option<IdRange>,
+    /// What the user and the image have had mounted.
+    pub(super) mounts: &'a [Mount],
     /// The caller's environment, for `-e NAME`.
     pub(super) caller: &'a dyn CallerEnvironment,
     pub(super) window: Option<ConsoleSize>,
@@ -105,6 +107,10 @@ pub(super) fn build(request: &Request<'_>) -> Result<Spec, Error> {
     options.adjust.apply(&mut spec);
     options.security.apply(&mut spec, &capabilities);
     request.devices.edits.apply(&mut spec);
+    let own = request.mounts.iter().map(|mount| mount.destination.clone());
+    let tmpfs = options.adjust.tmpfs.iter().map(|tmpfs| tmpfs.destination().to_owned());
+    volume::arrange(&mut spec.mounts, &own.chain(tmpfs).collect::<Vec<_>>());
+    spec.linux.get_or_insert_default().rootfs_propagation = root_propagation(request);
     Ok(spec)
 }
 
@@ -203,16 +209,17 @@ fn mounts(request: &Request<'_>) -> Vec<Mount> {
         options.extend(request.options.read_only.then_some("ro"));
         mounts.push(Mount::bind(&source, &format!("/etc/{name}"), &options));
     }
-    for volume in &request.options.volumes {
-        let mut options = vec!["rbind", "rprivate", "nosuid", "nodev"];
-        options.extend(volume.read_only.then_some("rro"));
-        mounts.push(Mount::bind(
-            &volume.source.display().to_string(),
-            &volume.destination,
-            &options,
-        ));
-    }
+    mounts.extend(request.mounts.iter().cloned());
     mounts
+}
+
+/// Mount events only come out of a container whose root they come out of. A user namespace keeps them in.
+fn root_propagation(request: &Request<'_>) -> Option<String> {
+    let is_shared = |mount: &Mount| {
+        mount.options.iter().any(|option| matches!(option.as_str(), "shared" | "rshared"))
+    };
+    let shared = request.ids.is_none() && request.mounts.iter().any(is_shared);
+    shared.then(|| "shared".to_owned())
 }
 
 /// Limits, and without any user namespace the devices: in one, nodes cannot be made and mounts show none.
@@ -292,7 +299,7 @@ mod tests {
             settings: Settings::default(),
             user: None,
             user_namespace: UserNamespace::Private,
-            volumes: Vec::new(),
+            mounts: super::super::volume::MountRequests::default(),
             workdir: None,
         }
     }
@@ -306,6 +313,7 @@ mod tests {
             user: &user,
             devices: &Handed::default(),
             ids: Some(IdRange { first: 1_000_000, size: 65_536 }),
+            mounts: &[],
             caller: &Caller,
             window: None,
             rlimits: Vec::new(),

@@ -33,6 +33,14 @@ pub fn open_on_mount(dir: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> nix::Res
     resolve(dir, path, flags, resolve_flags)
 }
 
+/// Opens `path` beneath `dir`; links are followed as long as they do not lead out of it.
+///
+/// # Errors
+/// openat2(2): `EXDEV` where the path, or a link on the way, would leave `dir`, as every absolute link does.
+pub fn open_within(dir: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> nix::Result<OwnedFd> {
+    resolve(dir, path, flags, ResolveFlag::RESOLVE_BENEATH)
+}
+
 /// Opens `path` as if `root` were the root directory: symbolic links are followed, and neither they nor `..` lead out.
 ///
 /// # Errors

@@ -61,3 +61,4 @@ mod tag;
 mod terminal;
 mod tree_lists;
 mod verify;
+mod volumes;
