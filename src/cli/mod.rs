@@ -11,6 +11,7 @@ mod container;
 mod container_filter;
 mod container_options;
 mod copy;
+mod cp;
 mod create;
 mod df;
 mod diff;
@@ -129,6 +130,7 @@ enum Verb {
     Logs(logs::Args),
     Attach(attach::Args),
     Exec(exec::Args),
+    Cp(cp::Args),
     Top(top::Args),
     Stats(stats::Args),
     Update(update::Args),
@@ -245,6 +247,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Logs(args) => logs::run(&global, &args),
         Verb::Attach(args) => attach::run(&global, &args),
         Verb::Exec(args) => exec::run(&global, args),
+        Verb::Cp(args) => cp::run(&global, &args),
         Verb::Top(args) => top::run(&global, &args),
         Verb::Stats(args) => stats::run(&global, &args),
         Verb::Update(args) => update::run(&global, &args),

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::copy_path::CopyError;
 use super::monitor::Failed;
 use crate::sys::remove_tree::RemoveError;
 use crate::{runtime, store};
@@ -25,6 +26,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// Something cannot be copied from or to where it was asked for.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
     /// Its processes cannot be stopped for a while.
     #[error("container {0} is running, and cannot be frozen")]
     CannotFreeze(String),
@@ -125,6 +129,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The process among a container's files could not do its work.
+    #[error("{}", .0.cause)]
+    Visit(Failed),
     /// An option has a value that cannot work.
     #[error("invalid {what} `{value}`: {why}")]
     Value {
@@ -158,7 +165,7 @@ impl Error {
             ),
             Self::Paused(name) => Some(format!("`mydocker unpause {name}` lets it go on")),
             Self::NotRunning(name) => Some(format!("`mydocker start {name}` starts it")),
-            Self::NotStarted(failed) => failed.hint.clone(),
+            Self::NotStarted(failed) | Self::Visit(failed) => failed.hint.clone(),
             Self::Runtime(error) => error.hint(),
             _ => None,
         }
@@ -168,10 +175,11 @@ impl Error {
     /// be executed, 1 for what a container's state does not allow, 125 for the rest.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NotStarted(failed) => failed.code,
+            Self::NotStarted(failed) | Self::Visit(failed) => failed.code,
             Self::Runtime(error) => error.exit_code(),
             // What docker's daemon refuses to do with a container that there is or is not.
             Self::AmbiguousId(_)
+            | Self::Copy(_)
             | Self::NoLog(_)
             | Self::NoSuchContainer(_)
             | Self::NotPaused(_)

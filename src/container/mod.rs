@@ -3,6 +3,8 @@
 mod adjust;
 mod attach;
 mod client;
+mod copy;
+mod copy_path;
 mod detach;
 mod error;
 mod exec;
@@ -31,6 +33,10 @@ mod user;
 pub use adjust::{Adjustments, Host, Limits, Tmpfs, Ulimit};
 pub use attach::{Signals, attach, write_all};
 pub use client::{Attachment, Left, attach_to};
+pub use copy::{Files, Visit, needs_mounts, open_files};
+pub use copy_path::{
+    CopyError, Destination, Source, base, find_destination, find_directory, find_source,
+};
 pub use detach::DetachKeys;
 pub use error::Error;
 pub use exec::{ExecRequest, exec};

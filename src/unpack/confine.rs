@@ -72,10 +72,19 @@ pub fn confine(
     capset(permitted, permitted, 0)?;
     set_no_new_privs()?;
     confined.landlock = restrict_files(confined.root.as_fd(), reach)?;
+    only_files()?;
+    Ok(confined)
+}
+
+/// The last of the walls alone, for a thread that may gain no privileges any more (`no_new_privs`).
+///
+/// # Errors
+/// seccomp(2).
+pub fn only_files() -> nix::Result<()> {
     match seccomp::set_mode_filter(&filter(), 0) {
         // A kernel without seccomp.
-        Err(Errno::ENOSYS | Errno::EINVAL) | Ok(()) => Ok(confined),
-        Err(errno) => Err(errno),
+        Err(Errno::ENOSYS | Errno::EINVAL) => Ok(()),
+        set => set,
     }
 }
 

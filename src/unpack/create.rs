@@ -329,7 +329,7 @@ impl Extractor<'_> {
 }
 
 /// Writes the data of a sparse file where it belongs, leaving holes between.
-fn write_extents<R: BufRead>(
+pub(super) fn write_extents<R: BufRead>(
     archive: &mut Archive<'_, R>,
     file: &OwnedFd,
     extents: &[Extent],

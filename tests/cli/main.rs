@@ -16,6 +16,7 @@ mod bundle;
 mod commit;
 mod contents;
 mod copy;
+mod cp;
 mod crash;
 mod detached;
 mod disk_usage;
