@@ -19,6 +19,7 @@ mod export;
 mod failure;
 mod history;
 mod hold;
+mod image;
 mod images;
 mod import;
 mod info;
@@ -59,6 +60,7 @@ mod search;
 mod start;
 mod stats;
 mod stop;
+mod system;
 mod tag;
 mod tags;
 mod template;
@@ -141,6 +143,8 @@ enum Verb {
     Rename(rename::Args),
     Port(port::Args),
     Container(container::Args),
+    Image(image::Args),
+    System(system::Args),
     Images(images::Args),
     Inspect(inspect::Args),
     History(history::Args),
@@ -200,7 +204,9 @@ impl Verb {
                 | Self::Df(_)
                 | Self::Verify(_)
                 | Self::Repair(_)
+                | Self::Image(_)
                 | Self::Prune(_)
+                | Self::System(_)
                 | Self::Tag(_)
                 | Self::Volume(_)
         )
@@ -255,6 +261,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Stats(args) => stats::run(&global, &args),
         Verb::Update(args) => update::run(&global, &args),
         Verb::Container(args) => container::run(&global, &args),
+        Verb::Image(args) => image::run(&global, args),
+        Verb::System(args) => system::run(&global, &args),
         Verb::Pause(args) => pause::run(&global, &args),
         Verb::Unpause(args) => pause::unpause(&global, &args),
         Verb::Rename(args) => rename::run(&global, &args),
