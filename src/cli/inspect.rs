@@ -55,6 +55,11 @@ pub(super) fn run(global: &Global, args: &Args) -> Outcome {
     Ok(0)
 }
 
+/// `image inspect`: names mean images alone.
+pub(super) fn run_images(global: &Global, args: Args) -> Outcome {
+    run(global, &Args { r#type: Some(Kind::Image), ..args })
+}
+
 /// Prints documents: as one indented array, one a line, or by a template.
 pub(super) fn print(documents: &[Value], format: Option<&str>) -> Result<(), Failure> {
     match format {

@@ -24,6 +24,7 @@ mod health_options;
 mod healthcheck;
 mod history;
 mod hold;
+mod image;
 mod images;
 mod import;
 mod info;
@@ -66,6 +67,7 @@ mod start;
 mod stats;
 mod stop;
 mod stop_options;
+mod system;
 mod tag;
 mod tags;
 mod template;
@@ -151,6 +153,8 @@ enum Verb {
     Rename(rename::Args),
     Port(port::Args),
     Container(container::Args),
+    Image(image::Args),
+    System(system::Args),
     Images(images::Args),
     Inspect(inspect::Args),
     History(history::Args),
@@ -210,7 +214,9 @@ impl Verb {
                 | Self::Df(_)
                 | Self::Verify(_)
                 | Self::Repair(_)
+                | Self::Image(_)
                 | Self::Prune(_)
+                | Self::System(_)
                 | Self::Tag(_)
                 | Self::Volume(_)
         )
@@ -268,6 +274,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Stats(args) => stats::run(&global, &args),
         Verb::Update(args) => update::run(&global, &args),
         Verb::Container(args) => container::run(&global, &args),
+        Verb::Image(args) => image::run(&global, args),
+        Verb::System(args) => system::run(&global, &args),
         Verb::Pause(args) => pause::run(&global, &args),
         Verb::Unpause(args) => pause::unpause(&global, &args),
         Verb::Rename(args) => rename::run(&global, &args),
