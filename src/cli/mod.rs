@@ -5,6 +5,7 @@
 
 mod adjust_options;
 mod attach;
+mod boot;
 mod bundle;
 mod commit;
 mod container;
@@ -14,6 +15,8 @@ mod copy;
 mod create;
 mod df;
 mod diff;
+mod disable;
+mod enable;
 mod events;
 mod exec;
 mod export;
@@ -161,8 +164,12 @@ enum Verb {
     Inventory(inventory::Args),
     Verify(verify::Args),
     Repair(repair::Args),
+    Enable(enable::Args),
+    Disable(disable::Args),
     Version(version::Args),
     Info(info::Args),
+    #[command(hide = true)]
+    Boot(boot::Args),
     #[command(name = rootless::MAP_IDS_VERB, hide = true)]
     MapIds(map_ids::Args),
     #[command(name = crate::container::HOLD_VERB, hide = true)]
@@ -192,6 +199,7 @@ impl Verb {
                 | Self::Create(_)
                 | Self::Start(_)
                 | Self::Restart(_)
+                | Self::Boot(_)
                 | Self::Container(_)
                 | Self::Rmi(_)
                 | Self::Rm(_)
@@ -279,6 +287,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Inventory(args) => inventory::run(&global, args),
         Verb::Verify(args) => verify::run(&global, &args),
         Verb::Repair(args) => repair::run(&global, &args),
+        Verb::Enable(args) => enable::run(&global, &args),
+        Verb::Disable(args) => disable::run(&global, &args),
+        Verb::Boot(args) => boot::run(&global, &args),
         Verb::Version(args) => version::run(&args),
         Verb::Info(args) => info::run(&global, &args),
         Verb::MapIds(args) => map_ids::run(&args),

@@ -2,6 +2,8 @@
 
 mod adjust;
 mod attach;
+mod boot;
+mod boot_hook;
 mod client;
 mod detach;
 mod error;
@@ -34,6 +36,8 @@ mod user;
 
 pub use adjust::{Adjustments, Host, Limits, Tmpfs, Ulimit};
 pub use attach::{Signals, attach, write_all};
+pub use boot::{Booted, boot, shut_down};
+pub use boot_hook::{BootHook, HookFile, InitSystem};
 pub use client::{Attachment, Left, attach_to};
 pub use detach::DetachKeys;
 pub use error::Error;

@@ -12,6 +12,7 @@ mod made;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod boot;
 mod bundle;
 mod commit;
 mod contents;
