@@ -33,6 +33,7 @@ mod streams;
 mod update;
 mod usage;
 mod user;
+mod wait;
 
 pub use adjust::{Adjustments, Host, Limits, Tmpfs, Ulimit};
 pub use attach::{Signals, attach, write_all};
@@ -62,3 +63,4 @@ pub use status::{Finished, Identity, Running, Status};
 pub use streams::Relay;
 pub use update::{Change, update};
 pub use usage::VolumeUsage;
+pub use wait::{Condition, wait_until};

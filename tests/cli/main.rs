@@ -42,6 +42,7 @@ mod options;
 mod process;
 mod pull;
 mod push;
+mod races;
 mod real_registries;
 mod remote;
 mod resume;
