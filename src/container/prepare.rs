@@ -61,6 +61,7 @@ pub(super) fn prepare(
         settings: options.settings.clone(),
         restarts: 0,
         stopped: false,
+        shut_down: false,
         again: false,
         restarting: false,
         error: None,

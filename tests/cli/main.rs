@@ -14,6 +14,7 @@ mod made;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod boot;
 mod bundle;
 mod commit;
 mod contents;
@@ -47,6 +48,7 @@ mod options;
 mod process;
 mod pull;
 mod push;
+mod races;
 mod real_registries;
 mod remote;
 mod resume;
