@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::output;
 use crate::container::{self, Containers, Record, Status};
-use crate::oci::runtime_spec::linux::Resources;
+use crate::oci::runtime_spec::linux::{NamespaceKind, Resources};
 use crate::oci::runtime_spec::{Mount, Spec};
 
 /// Docker's time for what has not been.
@@ -64,7 +64,7 @@ pub(super) fn document(
         },
         "NetworkSettings": {
             "Ports": {},
-            "Networks": { (network(&spec)): { "IPAddress": "", "Gateway": "" } },
+            "Networks": { (network(record, &spec)): { "IPAddress": "", "Gateway": "" } },
         },
     }))
 }
@@ -109,17 +109,20 @@ fn host_config(record: &Record, spec: &Spec) -> Value {
     let nano_cpus = cpu.quota.zip(cpu.period).map_or(0, |(quota, period)| {
         quota.saturating_mul(1_000_000_000) / i64::try_from(period).unwrap_or(1).max(1)
     });
-    let own_users = linux.is_some_and(|linux| !linux.uid_mappings.is_empty());
     json!({
         "LogConfig": {
             "Type": if settings.log.is_some() { "json-file" } else { "none" },
             "Config": log.unwrap_or_else(|| json!({})),
         },
-        "NetworkMode": network(spec),
+        "NetworkMode": network(record, spec),
         "RestartPolicy": { "Name": settings.restart.name(), "MaximumRetryCount": most },
         "AutoRemove": settings.remove,
         "ReadonlyRootfs": spec.root.as_ref().is_some_and(|root| root.readonly),
-        "UsernsMode": if own_users { "private" } else { "host" },
+        "CgroupnsMode": mode(record, spec, NamespaceKind::Cgroup),
+        "IpcMode": mode(record, spec, NamespaceKind::Ipc),
+        "PidMode": mode(record, spec, NamespaceKind::Pid),
+        "UTSMode": mode(record, spec, NamespaceKind::Uts),
+        "UsernsMode": mode(record, spec, NamespaceKind::User),
         "Memory": memory.limit.unwrap_or(0),
         "MemorySwap": memory.swap.unwrap_or(0),
         "MemoryReservation": memory.reservation.unwrap_or(0),
@@ -128,15 +131,22 @@ fn host_config(record: &Record, spec: &Spec) -> Value {
         "CpusetCpus": cpu.cpus.unwrap_or_default(),
         "CpusetMems": cpu.mems.unwrap_or_default(),
         "PidsLimit": resources.pids.and_then(|pids| pids.limit),
-        "Privileged": false,
+        "Privileged": settings.privileged,
     })
 }
 
-fn network(spec: &Spec) -> &'static str {
-    use crate::oci::runtime_spec::linux::NamespaceKind;
-    let own = spec.linux.iter().flat_map(|linux| &linux.namespaces);
-    let own = own.into_iter().any(|namespace| namespace.kind == NamespaceKind::Network);
-    if own { "none" } else { "host" }
+fn network(record: &Record, spec: &Spec) -> String {
+    let mode = mode(record, spec, NamespaceKind::Network);
+    if mode == "private" { "none".to_owned() } else { mode }
+}
+
+/// Whose namespace of this kind it is in.
+fn mode(record: &Record, spec: &Spec, kind: NamespaceKind) -> String {
+    if let Some(join) = record.joins.iter().find(|join| join.kind == kind) {
+        return format!("container:{}", join.container);
+    }
+    let own = spec.linux.as_ref().is_some_and(|linux| linux.namespace(kind).is_some());
+    if own { "private".to_owned() } else { "host".to_owned() }
 }
 
 /// Whether a mount is one of the user's, and not one that every container has.

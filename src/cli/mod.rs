@@ -36,6 +36,7 @@ mod look;
 mod map_ids;
 mod moment;
 mod monitor;
+mod namespace_options;
 mod oci;
 mod output;
 mod pause;

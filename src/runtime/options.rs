@@ -46,6 +46,8 @@ pub enum Stdio {
 pub struct Options {
     /// The standard streams, if the program does not get a terminal.
     pub stdio: Stdio,
+    /// Mounts that the caller has made, by the destination of the spec's mount that each of them stands for.
+    pub mounts: Vec<(String, OwnedFd)>,
     /// The control group under which the container's is made, if the spec does not name one; `mydocker` unless given.
     pub cgroup_parent: Option<PathBuf>,
     /// Whether bind mounts and a root directory show the owners on disk as they are to the user namespace's root, where

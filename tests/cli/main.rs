@@ -37,6 +37,7 @@ mod lists;
 mod login;
 mod logs;
 mod memory;
+mod namespaces;
 mod network;
 mod options;
 mod process;

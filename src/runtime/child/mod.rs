@@ -9,7 +9,7 @@ mod dev;
 mod exec;
 mod identity;
 mod mounts;
-mod place;
+pub(super) mod place;
 mod root;
 
 use std::convert::Infallible;
