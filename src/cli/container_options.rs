@@ -50,6 +50,9 @@ pub(super) struct ContainerArgs {
     /// Host name inside
     #[arg(short, long, value_name = "NAME")]
     hostname: Option<String>,
+    /// Have an init process pass signals on to the program and reap what it orphans
+    #[arg(long)]
+    init: bool,
     /// Pass standard input on
     #[arg(short, long)]
     interactive: bool,
@@ -272,6 +275,7 @@ impl ContainerArgs {
             log: (self.log_driver == LogDriver::JsonFile).then_some(log),
             stop_signal: self.stop_signal,
             stop_timeout: self.stop_timeout,
+            init: self.init,
             privileged: self.security.privileged,
             remove: self.rm,
             interactive: self.interactive,

@@ -131,6 +131,7 @@ fn host_config(record: &Record, spec: &Spec) -> Value {
         "CpusetCpus": cpu.cpus.unwrap_or_default(),
         "CpusetMems": cpu.mems.unwrap_or_default(),
         "PidsLimit": resources.pids.and_then(|pids| pids.limit),
+        "Init": settings.init,
         "Privileged": settings.privileged,
     })
 }

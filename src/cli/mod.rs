@@ -23,6 +23,7 @@ mod hold;
 mod images;
 mod import;
 mod info;
+mod init;
 mod inspect;
 mod inspect_container;
 mod inventory;
@@ -212,6 +213,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     if let Some(args) = monitor::is_meant(&args) {
         return monitor::main(args);
+    }
+    if let Some(program) = init::is_meant(&args) {
+        return init::main(program);
     }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,

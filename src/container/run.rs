@@ -68,6 +68,7 @@ fn start_and_wait(
         idmap_binds: true,
         die_with_parent: true,
         mounts: joined.take_mounts(),
+        init: options.settings.init,
         ..runtime::Options::default()
     };
     let mut bundle = prepare::bundle(containers, record, spec);

@@ -57,6 +57,9 @@ pub struct Options {
     pub systemd_cgroup: bool,
     /// Whether the program is killed when this one ends.
     pub die_with_parent: bool,
+    /// Whether the program is the child of an init process, which passes signals on to it and reaps orphans. Who starts
+    /// containers so calls [`super::reap`] where it is called by the name [`super::INIT_NAME`].
+    pub init: bool,
     /// A listening socket on which another process says when to start; see [`super::state::Entry::listen`].
     pub start: Option<OwnedFd>,
     /// How many descriptors from 3 on the program inherits from the caller, all of which must be open.

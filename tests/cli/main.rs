@@ -25,6 +25,7 @@ mod disk_usage;
 mod errors;
 mod exec;
 mod flags;
+mod flags_init;
 mod history;
 mod hostile_images;
 mod images;

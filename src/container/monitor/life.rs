@@ -152,6 +152,7 @@ impl<'a> Life<'a> {
             idmap_binds: true,
             every_controller: true,
             mounts: joined.take_mounts(),
+            init: self.record.settings.init,
             ..runtime::Options::default()
         };
         let bundle = prepare::bundle(self.containers, &self.record, &self.spec);
