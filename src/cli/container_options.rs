@@ -12,11 +12,13 @@ use super::Global;
 use super::adjust_options::AdjustArgs;
 use super::device_options::DeviceArgs;
 use super::failure::{Failure, While as _};
+use super::health_options::HealthArgs;
+use super::mount_options::MountArgs;
 use super::namespace_options::NamespaceArgs;
 use super::security_options::SecurityArgs;
 use crate::container::{
     self, LogOptions, Namespaces, Network, RestartPolicy, RootSource, RunOptions, Settings,
-    UserNamespace, Volume,
+    UserNamespace,
 };
 use crate::image::{self, Image};
 use crate::registry::{self, Client};
@@ -27,6 +29,8 @@ use crate::store::Store;
 pub(super) struct ContainerArgs {
     #[command(flatten)]
     adjust: AdjustArgs,
+    #[command(flatten)]
+    mounts: MountArgs,
     /// Processors that it may use, as in 1.5
     #[arg(long, value_name = "N", value_parser = parse_cpus)]
     cpus: Option<f64>,
@@ -44,6 +48,8 @@ pub(super) struct ContainerArgs {
     /// Environment variables from a file, one a line
     #[arg(long, value_name = "FILE")]
     env_file: Vec<PathBuf>,
+    #[command(flatten)]
+    health: HealthArgs,
     /// Show this help
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
@@ -126,9 +132,6 @@ pub(super) struct ContainerArgs {
     /// User namespace: private, host for none, or that of a container [default: private; host with --privileged]
     #[arg(long, value_name = "private|host|container:NAME", value_parser = parse::<UserNamespace>)]
     userns: Option<UserNamespace>,
-    /// Show a folder or file of the host inside
-    #[arg(short, long, value_name = "SRC:DST[:ro]", value_parser = parse::<Volume>)]
-    volume: Vec<Volume>,
     /// Folder to start in
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
@@ -217,6 +220,7 @@ impl ContainerArgs {
         let devices = self.devices.devices(what)?;
         let security = self.security.security(what)?;
         let user_namespace = self.user_namespace();
+        let mounts = self.mounts.requests(store, what)?;
         let mut env = Vec::new();
         for path in &self.env_file {
             env.extend(lines(path, what)?);
@@ -251,7 +255,7 @@ impl ContainerArgs {
             settings,
             user: self.user,
             user_namespace,
-            volumes: self.volume,
+            mounts,
             workdir: self.workdir,
         }))
     }
@@ -280,6 +284,7 @@ impl ContainerArgs {
             remove: self.rm,
             interactive: self.interactive,
             stdin_once: self.interactive && stdin_once,
+            health: self.health.check(what)?,
             pid_file: self.pidfile.as_ref().map(absolute).transpose()?,
         })
     }
@@ -340,7 +345,7 @@ pub(super) fn lines(path: &Path, what: &str) -> Result<Vec<String>, Failure> {
 }
 
 /// The image that `name` stands for, if it is here; a short name may stand for one in another registry.
-fn find(store: &Store, name: &str) -> Result<Option<Image>, image::Error> {
+pub(super) fn find(store: &Store, name: &str) -> Result<Option<Image>, image::Error> {
     match image::find(store, name) {
         Err(image::Error::NoSuchImage(_)) => {}
         found => return found.map(Some),

@@ -11,21 +11,27 @@ mod container;
 mod container_filter;
 mod container_options;
 mod copy;
+mod cp;
 mod create;
 mod device_options;
 mod df;
 mod diff;
+mod events;
 mod exec;
 mod export;
 mod failure;
+mod health_options;
+mod healthcheck;
 mod history;
 mod hold;
+mod image;
 mod images;
 mod import;
 mod info;
 mod init;
 mod inspect;
 mod inspect_container;
+mod inspect_mounts;
 mod inventory;
 mod kill;
 mod load;
@@ -37,6 +43,7 @@ mod look;
 mod map_ids;
 mod moment;
 mod monitor;
+mod mount_options;
 mod namespace_options;
 mod oci;
 mod output;
@@ -61,6 +68,8 @@ mod security_options;
 mod start;
 mod stats;
 mod stop;
+mod stop_options;
+mod system;
 mod tag;
 mod tags;
 mod template;
@@ -68,6 +77,8 @@ mod top;
 mod update;
 mod verify;
 mod version;
+mod volume;
+mod volume_filter;
 mod wait;
 
 use std::ffi::OsString;
@@ -76,7 +87,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::container::Containers;
+use crate::container::{Containers, Journal};
 use crate::registry;
 use crate::runtime::{self, rootless};
 use crate::store::{Durability, Store};
@@ -133,6 +144,9 @@ enum Verb {
     Logs(logs::Args),
     Attach(attach::Args),
     Exec(exec::Args),
+    Events(events::Args),
+    Healthcheck(healthcheck::Args),
+    Cp(cp::Args),
     Top(top::Args),
     Stats(stats::Args),
     Update(update::Args),
@@ -141,6 +155,8 @@ enum Verb {
     Rename(rename::Args),
     Port(port::Args),
     Container(container::Args),
+    Image(image::Args),
+    System(system::Args),
     Images(images::Args),
     Inspect(inspect::Args),
     History(history::Args),
@@ -159,6 +175,7 @@ enum Verb {
     Inventory(inventory::Args),
     Verify(verify::Args),
     Repair(repair::Args),
+    Volume(volume::Args),
     Version(version::Args),
     Info(info::Args),
     #[command(name = rootless::MAP_IDS_VERB, hide = true)]
@@ -199,8 +216,11 @@ impl Verb {
                 | Self::Df(_)
                 | Self::Verify(_)
                 | Self::Repair(_)
+                | Self::Image(_)
                 | Self::Prune(_)
+                | Self::System(_)
                 | Self::Tag(_)
+                | Self::Volume(_)
         )
     }
 }
@@ -252,10 +272,15 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Logs(args) => logs::run(&global, &args),
         Verb::Attach(args) => attach::run(&global, &args),
         Verb::Exec(args) => exec::run(&global, args),
+        Verb::Events(args) => events::run(&global, &args),
+        Verb::Healthcheck(args) => healthcheck::run(&global, &args),
+        Verb::Cp(args) => cp::run(&global, &args),
         Verb::Top(args) => top::run(&global, &args),
         Verb::Stats(args) => stats::run(&global, &args),
         Verb::Update(args) => update::run(&global, &args),
         Verb::Container(args) => container::run(&global, &args),
+        Verb::Image(args) => image::run(&global, args),
+        Verb::System(args) => system::run(&global, &args),
         Verb::Pause(args) => pause::run(&global, &args),
         Verb::Unpause(args) => pause::unpause(&global, &args),
         Verb::Rename(args) => rename::run(&global, &args),
@@ -278,6 +303,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Inventory(args) => inventory::run(&global, args),
         Verb::Verify(args) => verify::run(&global, &args),
         Verb::Repair(args) => repair::run(&global, &args),
+        Verb::Volume(args) => volume::run(&global, &args),
         Verb::Version(args) => version::run(&args),
         Verb::Info(args) => info::run(&global, &args),
         Verb::MapIds(args) => map_ids::run(&args),
@@ -334,6 +360,12 @@ impl Global {
     fn store(&self) -> Result<Store, crate::store::Error> {
         let durability = if self.no_sync { Durability::Unflushed } else { Durability::Flushed };
         Store::open(&self.root(), durability)
+    }
+
+    /// Writes down what has just happened to an image.
+    fn tell_image(&self, action: &str, id: &str, name: &str) {
+        let name = if name.is_empty() { id } else { name };
+        Journal::new(&self.root()).tell("image", action, id, &[("name", name)]);
     }
 
     fn containers(&self) -> Result<Containers, crate::container::Error> {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use super::Error;
+use super::volume::tmpfs;
 use crate::oci::capability::{Capability, CapabilitySet};
 use crate::oci::runtime_spec::linux::Resources;
 use crate::oci::runtime_spec::{Mount, Rlimit, Spec};
@@ -108,9 +109,20 @@ impl FromStr for Tmpfs {
             let why = "it must be an absolute path, and not the root itself";
             return Err(Error::Value { what: "tmpfs", value: text.to_owned(), why });
         }
-        let options = options.split(',').filter(|option| !option.is_empty());
-        let options = options.map(str::to_owned).collect();
+        let options: Vec<String> =
+            options.split(',').filter(|option| !option.is_empty()).map(str::to_owned).collect();
+        if !options.iter().all(|option| tmpfs::is_option(option)) {
+            let why = "it has an option that is none of a tmpfs; mount(8) and tmpfs(5) list them";
+            return Err(Error::Value { what: "tmpfs", value: text.to_owned(), why });
+        }
         Ok(Self { destination: destination.to_owned(), options })
+    }
+}
+
+impl Tmpfs {
+    /// Where it is mounted.
+    pub(super) fn destination(&self) -> &str {
+        self.destination.trim_end_matches('/')
     }
 }
 

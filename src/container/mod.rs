@@ -4,12 +4,17 @@ mod adjust;
 mod attach;
 mod cdi;
 mod client;
+mod copy;
+mod copy_path;
 mod detach;
 mod devices;
 mod error;
+mod events;
+mod events_reader;
 mod exec;
 mod files;
 mod freeze;
+mod health;
 mod ids;
 mod layer;
 mod lifecycle;
@@ -20,6 +25,7 @@ mod names;
 mod namespaces;
 mod options;
 mod prepare;
+mod probe;
 mod record;
 mod run;
 mod security;
@@ -31,23 +37,32 @@ mod streams;
 mod update;
 mod usage;
 mod user;
+mod volume;
 
 pub use adjust::{Adjustments, Host, Limits, Tmpfs, Ulimit};
 pub use attach::{Signals, attach, write_all};
 pub use client::{Attachment, Left, attach_to};
+pub use copy::{Files, Visit, needs_mounts, open_files};
+pub use copy_path::{
+    CopyError, Destination, Source, base, find_destination, find_directory, find_source,
+};
 pub use detach::DetachKeys;
 pub use devices::{DeviceCgroupRule, DeviceRequest, Devices, Throttle, Throttles};
 pub use error::Error;
+pub use events::{Actor, Event, Journal};
+pub use events_reader::EventReader;
 pub use exec::{ExecRequest, exec};
 pub use freeze::{HOLD_VERB, hold};
+pub use health::{Health, HealthStatus, Probed};
 pub use ids::IdRange;
 pub use layer::{Hold, Layer, Started, open_layer};
 pub use lifecycle::{kill, pause, remove, restart, start, stop, unpause, wait};
 pub use log::{LogEntry, Stream};
 pub use logs::{Follow, LogReader};
 pub use namespaces::{Ipc, Join, Namespaces, Share};
-pub use options::{MIN_MEMORY, Network, RootSource, RunOptions, UserNamespace, Volume};
+pub use options::{MIN_MEMORY, Network, RootSource, RunOptions, UserNamespace};
 pub use prepare::create;
+pub use probe::probe;
 pub use record::{Containers, Record, now};
 pub use run::run;
 pub use security::Security;
@@ -57,3 +72,8 @@ pub use status::{Finished, Identity, Running, Status};
 pub use streams::Relay;
 pub use update::{Change, update};
 pub use usage::VolumeUsage;
+pub use volume::{
+    MountFault, MountPoint, MountRequest, MountRequests, MountSource, Ownership, Propagation,
+    Recursion, RequestedSource, RequestedVolume, Volume, VolumeError, Volumes, VolumesFrom,
+    prune_volumes, remove_volume,
+};

@@ -11,10 +11,10 @@ use nix::unistd::Pid;
 use super::ids::{self, IdRange};
 use super::namespaces::{Joins, Opened};
 use super::options::{Network, RootSource, RunOptions, UserNamespace};
-use super::record::{Containers, Record, boot_id, new_id, now};
+use super::record::{Containers, Record, boot_id, new_id, now_with_nanos};
 use super::spec::{self, CallerEnvironment, Request, TTY_GROUP};
 use super::user::UserDatabase;
-use super::{Error, attach, files, namespaces, settings};
+use super::{Error, attach, files, health, namespaces, settings, volume};
 use crate::oci::digest::ImageId;
 use crate::oci::image_config::ContainerConfig;
 use crate::oci::runtime_spec::linux::NamespaceKind;
@@ -45,7 +45,7 @@ pub(super) fn prepare(
 ) -> Result<(Record, Spec), Error> {
     let id = new_id()?;
     let name = containers.create(&id, options.name.as_deref())?;
-    let created = now();
+    let (created, created_nanos) = now_with_nanos();
     let mut record = Record {
         id,
         name,
@@ -53,12 +53,14 @@ pub(super) fn prepare(
         image_id: image_id(options),
         command: Vec::new(),
         created,
+        created_nanos,
         boot: boot_id(),
         ids: None,
         joins: Vec::new(),
         started: started.then_some(created),
         finished: None,
         labels: options.labels.clone(),
+        mounts: Vec::new(),
         settings: options.settings.clone(),
         restarts: 0,
         stopped: false,
@@ -69,10 +71,13 @@ pub(super) fn prepare(
     let prepared = image_config(options, &mut record)
         .and_then(|()| Preparation { containers, store, options, record: &mut record }.specify());
     match prepared {
-        Ok(spec) => Ok((record, spec)),
+        Ok(spec) => {
+            containers.tell(&record, "create", &[]);
+            Ok((record, spec))
+        }
         Err(error) => {
             // A container that never was leaves nothing behind; that is worth less than the error itself.
-            let _ = containers.remove(&record);
+            let _ = containers.remove_with_volumes(&record);
             Err(error)
         }
     }
@@ -109,6 +114,8 @@ fn image_config(options: &RunOptions, record: &mut Record) -> Result<(), Error> 
         let signal = config.stop_signal.as_deref().filter(|signal| !signal.is_empty());
         record.settings.stop_signal = signal.map(settings::parse_signal).transpose()?;
     }
+    let user = record.settings.health.take();
+    record.settings.health = health::merge(user, config.healthcheck.as_ref());
     Ok(())
 }
 
@@ -137,12 +144,35 @@ impl Preparation<'_> {
         if let RootSource::Image { tree, .. } = &self.options.root {
             self.containers.create_layer(&self.record.id, tree)?;
         }
+        // Until the record tells who has them, volumes are held.
+        let _holds = self.mount()?;
         let spec = self.build(&folder, &joins)?;
         if let Some(path) = &self.options.cidfile {
             write_id(path, &self.record.id)?;
         }
         self.write_down(&folder, &spec)?;
         Ok(spec)
+    }
+
+    /// Finds or makes what is to be mounted.
+    fn mount(&mut self) -> Result<volume::Holds, Error> {
+        let options = self.options;
+        let (tree, image_volumes) = match &options.root {
+            RootSource::Folder(_) => (None, Vec::new()),
+            RootSource::Image { config, tree, .. } => {
+                (Some(tree.as_path()), config.volumes.keys().map(String::as_str).collect())
+            }
+        };
+        let taken = options.adjust.tmpfs.iter().map(|tmpfs| tmpfs.destination().to_owned());
+        let resolution = volume::Resolution {
+            containers: self.containers,
+            requests: &options.mounts,
+            image_volumes,
+            taken: taken.collect(),
+            tree,
+            flush: self.store.syncs(),
+        };
+        volume::resolve(&resolution, &mut self.record.mounts)
     }
 
     fn build(&mut self, folder: &Path, joins: &Joins) -> Result<Spec, Error> {
@@ -168,6 +198,14 @@ impl Preparation<'_> {
             user.additional_gids.retain(|gid| has_group(*gid));
         }
         let devices = options.devices.open(options.security.privileged)?;
+        let identities = volume::Identities {
+            uid: user.uid,
+            gid: user.gid,
+            ids: self.record.ids,
+            machine_root: runtime::rootless::has_all_ids(),
+        };
+        let mounts = self.record.mounts.iter().map(|mount| mount.mount(&identities));
+        let mounts = mounts.collect::<Result<Vec<_>, _>>()?;
         let spec = spec::build(&Request {
             options,
             id: &self.record.id,
@@ -176,6 +214,7 @@ impl Preparation<'_> {
             devices: &devices,
             ids: self.record.ids,
             joins,
+            mounts: &mounts,
             caller: &Environment,
             window: attach::user_window()
                 .filter(|_| options.terminal)
@@ -185,6 +224,7 @@ impl Preparation<'_> {
             machine_root: runtime::rootless::has_all_ids(),
             has_tty_group: has_ids || has_group(TTY_GROUP),
         })?;
+        volume::check_images(&self.record.mounts, &spec)?;
         if let Some(process) = &spec.process {
             self.record.command.clone_from(&process.args);
         }

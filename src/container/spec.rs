@@ -10,7 +10,7 @@ use super::files;
 use super::namespaces::{self, Ipc, Joins, SHM, Share};
 use super::options::{DEFAULT_PIDS_LIMIT, RootSource, RunOptions};
 use super::user::User;
-use super::{Error, IdRange};
+use super::{Error, IdRange, volume};
 use crate::oci::image_config::ContainerConfig;
 use crate::oci::runtime_spec::linux::{
     Cpu, IdMapping, Linux, Memory, NamespaceKind, Pids, Resources,
@@ -45,6 +45,8 @@ pub(super) struct Request<'a> {
     pub(super) ids: Option<IdRange>,
     /// The containers that it joins.
     pub(super) joins: &'a Joins,
+    /// What the user and the image have had mounted.
+    pub(super) mounts: &'a [Mount],
     /// The caller's environment, for `-e NAME`.
     pub(super) caller: &'a dyn CallerEnvironment,
     pub(super) window: Option<ConsoleSize>,
@@ -113,6 +115,10 @@ pub(super) fn build(request: &Request<'_>) -> Result<Spec, Error> {
     options.adjust.apply(&mut spec);
     options.security.apply(&mut spec, &capabilities);
     request.devices.edits.apply(&mut spec);
+    let own = request.mounts.iter().map(|mount| mount.destination.clone());
+    let tmpfs = options.adjust.tmpfs.iter().map(|tmpfs| tmpfs.destination().to_owned());
+    volume::arrange(&mut spec.mounts, &own.chain(tmpfs).collect::<Vec<_>>());
+    spec.linux.get_or_insert_default().rootfs_propagation = root_propagation(request);
     Ok(spec)
 }
 
@@ -212,15 +218,7 @@ fn mounts(request: &Request<'_>) -> Vec<Mount> {
         options.extend(request.options.read_only.then_some("ro"));
         mounts.push(Mount::bind(&source, &format!("/etc/{name}"), &options));
     }
-    for volume in &request.options.volumes {
-        let mut options = vec!["rbind", "rprivate", "nosuid", "nodev"];
-        options.extend(volume.read_only.then_some("rro"));
-        mounts.push(Mount::bind(
-            &volume.source.display().to_string(),
-            &volume.destination,
-            &options,
-        ));
-    }
+    mounts.extend(request.mounts.iter().cloned());
     mounts
 }
 
@@ -239,6 +237,15 @@ fn share_memory(request: &Request<'_>, mounts: &mut Vec<Mount>) {
             }
         }
     }
+}
+
+/// Mount events only come out of a container whose root they come out of. A user namespace keeps them in.
+fn root_propagation(request: &Request<'_>) -> Option<String> {
+    let is_shared = |mount: &Mount| {
+        mount.options.iter().any(|option| matches!(option.as_str(), "shared" | "rshared"))
+    };
+    let shared = !request.has_user_namespace() && request.mounts.iter().any(is_shared);
+    shared.then(|| "shared".to_owned())
 }
 
 /// Limits, and without any user namespace the devices: in one, nodes cannot be made and mounts show none.
@@ -319,7 +326,7 @@ mod tests {
             settings: Settings::default(),
             user: None,
             user_namespace: super::super::options::UserNamespace::Usual,
-            volumes: Vec::new(),
+            mounts: super::super::volume::MountRequests::default(),
             workdir: None,
         }
     }
@@ -334,6 +341,7 @@ mod tests {
             devices: &Handed::default(),
             ids: Some(IdRange { first: 1_000_000, size: 65_536 }),
             joins: &Joins::default(),
+            mounts: &[],
             caller: &Caller,
             window: None,
             rlimits: Vec::new(),
