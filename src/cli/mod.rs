@@ -31,6 +31,7 @@ mod image;
 mod images;
 mod import;
 mod info;
+mod init;
 mod inspect;
 mod inspect_container;
 mod inspect_mounts;
@@ -46,6 +47,7 @@ mod map_ids;
 mod moment;
 mod monitor;
 mod mount_options;
+mod namespace_options;
 mod oci;
 mod output;
 mod pause;
@@ -239,6 +241,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     if let Some(args) = monitor::is_meant(&args) {
         return monitor::main(args);
+    }
+    if let Some(program) = init::is_meant(&args) {
+        return init::main(program);
     }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,

@@ -135,7 +135,9 @@ impl Planner<'_> {
         if options.copy_up && kind != "tmpfs" {
             return Err(unsupported(format!("{field}.options `tmpcopyup` of `{kind}`")));
         }
+        let made = self.options.mounts.iter().find(|(place, _)| *place == mount.destination);
         let source = match (options.bind, self.host_instance(kind)) {
+            _ if made.is_some() => self.made(made, &mount.destination)?,
             _ if options.remount => {
                 let (set, clear) = (options.set, options.clear);
                 Source::Remount(Change { set, clear, ..Change::default() })
@@ -232,6 +234,15 @@ impl Planner<'_> {
                 Ok(self.options.idmap_binds.then_some(optional))
             }
         }
+    }
+
+    /// What the caller has mounted itself.
+    fn made(&self, made: Option<&(String, OwnedFd)>, destination: &str) -> Result<Source, Error> {
+        let error =
+            |source| Error::Path { action: "hold", path: PathBuf::from(destination), source };
+        let copy = made.map(|(_, mount)| mount.try_clone()).transpose();
+        let mount = copy.ok().flatten().ok_or_else(|| error(Errno::EMFILE))?;
+        Ok(Source::Detached { mount, path: PathBuf::from(destination), directory: true })
     }
 
     fn bind(&self, path: &Path, recursive: bool, options: &MountOptions) -> Result<Source, Error> {
