@@ -69,7 +69,7 @@ pub(super) fn prune_containers(
     for record in &records {
         let status = containers.status(record);
         let old = record.created < until;
-        if status.running().is_some() || !old || !filters.accept(record, &status) {
+        if status.running().is_some() || !old || !filters.accept(containers, record, &status) {
             continue;
         }
         match remove(containers, record) {

@@ -32,6 +32,11 @@ impl Failure {
         }
     }
 
+    /// The same with the exit code of an error of this program's own, whatever docker would give it.
+    pub(super) fn into_own(self) -> Self {
+        Self { code: OWN_ERROR, ..self }
+    }
+
     /// Prints the message and says the exit code.
     pub(super) fn report(&self) -> ExitCode {
         let mut text = format!("mydocker: {}: {}\n", self.what, self.cause);

@@ -59,6 +59,7 @@ pub(super) fn document(
             "Image": record.image,
             "WorkingDir": process.cwd,
             "Labels": record.labels,
+            "Healthcheck": record.settings.health,
             "StopSignal": record.settings.stop_signal().to_string(),
             "StopTimeout": record.settings.stop_timeout,
             "Volumes": inspect_mounts::volumes(&record.mounts),
@@ -78,7 +79,7 @@ fn state(containers: &Containers, record: &Record) -> Value {
         _ => None,
     };
     let time = |at: Option<i64>| at.map_or_else(|| NEVER.to_owned(), output::timestamp);
-    json!({
+    let mut state = json!({
         "Status": status.name(),
         "Running": running.is_some(),
         "Paused": matches!(status, Status::Paused(_)),
@@ -90,7 +91,16 @@ fn state(containers: &Containers, record: &Record) -> Value {
         "Error": record.error.clone().unwrap_or_default(),
         "StartedAt": time(record.started),
         "FinishedAt": time(finished.map(|finished| finished.at)),
-    })
+    });
+    if let (Some(health), Some(state)) = (containers.health(record), state.as_object_mut()) {
+        let known = json!({
+            "Status": health.status,
+            "FailingStreak": health.failing_streak,
+            "Log": health.log,
+        });
+        state.insert("Health".to_owned(), known);
+    }
+    state
 }
 
 fn host_config(record: &Record, spec: &Spec) -> Value {

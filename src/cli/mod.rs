@@ -12,11 +12,15 @@ mod container_filter;
 mod container_options;
 mod copy;
 mod create;
+mod device_options;
 mod df;
 mod diff;
+mod events;
 mod exec;
 mod export;
 mod failure;
+mod health_options;
+mod healthcheck;
 mod history;
 mod hold;
 mod image;
@@ -57,9 +61,11 @@ mod rmi;
 mod run;
 mod save;
 mod search;
+mod security_options;
 mod start;
 mod stats;
 mod stop;
+mod stop_options;
 mod system;
 mod tag;
 mod tags;
@@ -78,7 +84,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::container::Containers;
+use crate::container::{Containers, Journal};
 use crate::registry;
 use crate::runtime::{self, rootless};
 use crate::store::{Durability, Store};
@@ -135,6 +141,8 @@ enum Verb {
     Logs(logs::Args),
     Attach(attach::Args),
     Exec(exec::Args),
+    Events(events::Args),
+    Healthcheck(healthcheck::Args),
     Top(top::Args),
     Stats(stats::Args),
     Update(update::Args),
@@ -257,6 +265,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Logs(args) => logs::run(&global, &args),
         Verb::Attach(args) => attach::run(&global, &args),
         Verb::Exec(args) => exec::run(&global, args),
+        Verb::Events(args) => events::run(&global, &args),
+        Verb::Healthcheck(args) => healthcheck::run(&global, &args),
         Verb::Top(args) => top::run(&global, &args),
         Verb::Stats(args) => stats::run(&global, &args),
         Verb::Update(args) => update::run(&global, &args),
@@ -342,6 +352,12 @@ impl Global {
     fn store(&self) -> Result<Store, crate::store::Error> {
         let durability = if self.no_sync { Durability::Unflushed } else { Durability::Flushed };
         Store::open(&self.root(), durability)
+    }
+
+    /// Writes down what has just happened to an image.
+    fn tell_image(&self, action: &str, id: &str, name: &str) {
+        let name = if name.is_empty() { id } else { name };
+        Journal::new(&self.root()).tell("image", action, id, &[("name", name)]);
     }
 
     fn containers(&self) -> Result<Containers, crate::container::Error> {

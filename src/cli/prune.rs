@@ -64,14 +64,23 @@ pub(super) fn prune_images(global: &Global, options: &PruneOptions) -> Result<u6
     if !pruned.images.is_empty() {
         output::data(if options.dry_run { "Would delete:\n" } else { "Deleted Images:\n" });
         for name in pruned.names {
+            told(global, options, "untag", &name);
             output::data(&format!("untagged: {name}\n"));
         }
         for id in pruned.images {
+            told(global, options, "delete", &id.to_string());
             output::data(&format!("deleted: {id}\n"));
         }
         output::data("\n");
     }
     Ok(pruned.bytes)
+}
+
+/// Writes down what has happened to an image, if it has.
+fn told(global: &Global, options: &PruneOptions, action: &str, name: &str) {
+    if !options.dry_run {
+        global.tell_image(action, name, name);
+    }
 }
 
 /// Asks as docker does; only `y` is a yes.

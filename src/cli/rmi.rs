@@ -44,9 +44,11 @@ fn remove(global: &Global, name: &str, force: bool) -> Result<(), Failure> {
     };
     let removed = image::remove(&store, name, &users, force).doing(&what)?;
     for name in removed.names {
+        global.tell_image("untag", &name, &name);
         output::data(&format!("Untagged: {name}\n"));
     }
     for id in removed.images {
+        global.tell_image("delete", &id.to_string(), "");
         output::data(&format!("Deleted: {id}\n"));
     }
     Ok(())

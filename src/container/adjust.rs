@@ -34,8 +34,6 @@ pub struct Adjustments {
     pub domainname: Option<String>,
     /// Further groups of its user, by name or number.
     pub group_add: Vec<String>,
-    /// Whether no program gains privileges by being executed.
-    pub no_new_privileges: bool,
     /// How willingly it is killed when memory is short, -1000 to 1000.
     pub oom_score_adj: Option<i32>,
     /// Limits of memory and processors beside `--memory` and `--cpus`.
@@ -241,7 +239,6 @@ impl Adjustments {
         spec.annotations.extend(self.annotations.clone());
         spec.domainname.clone_from(&self.domainname);
         if let Some(process) = &mut spec.process {
-            process.no_new_privileges |= self.no_new_privileges;
             process.oom_score_adj = self.oom_score_adj;
             for Ulimit(limit) in &self.ulimit {
                 process.rlimits.retain(|known| known.kind != limit.kind);

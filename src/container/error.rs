@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::monitor::Failed;
 use super::volume::VolumeError;
+use crate::runtime::seccomp::ProfileError;
 use crate::sys::remove_tree::RemoveError;
 use crate::{runtime, store};
 
@@ -66,6 +67,9 @@ pub enum Error {
     /// The container has no log.
     #[error("container {0} has no log")]
     NoLog(String),
+    /// Nobody says how it is probed.
+    #[error("container {0} has no health check")]
+    NoHealthCheck(String),
     /// The container is not paused.
     #[error("container {0} is not paused")]
     NotPaused(String),
@@ -78,6 +82,15 @@ pub enum Error {
     /// Its monitor could not start it.
     #[error("{}", .0.cause)]
     NotStarted(Failed),
+    /// A seccomp profile makes no sense.
+    #[error("read the seccomp profile `{path}`")]
+    Profile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: ProfileError,
+    },
     /// The kernel gave no random bytes for an id.
     #[error("make an id")]
     Random(#[source] nix::errno::Errno),
@@ -156,6 +169,9 @@ impl Error {
             ),
             Self::NoLayer(_) => Some("what it wrote is in that folder itself".to_owned()),
             Self::NoCommand => Some("give one behind the image".to_owned()),
+            Self::NoHealthCheck(_) => {
+                Some("create it with --health-cmd, or from an image with a HEALTHCHECK".to_owned())
+            }
             Self::NoLog(_) => Some(
                 "containers that run in the foreground, or with --log-driver none, have none"
                     .to_owned(),

@@ -8,6 +8,7 @@ use nix::unistd::Uid;
 
 use super::attach::{self, Signals, user_window};
 use super::prepare::{Environment, has_own_users};
+use super::record::new_id;
 use super::spec::CallerEnvironment as _;
 use super::status::{Running, Status};
 use super::user::UserDatabase;
@@ -62,6 +63,7 @@ pub fn exec(
             (Stdio::Descriptors(streams.inner), streams.relays)
         }
     };
+    let told = Told::new(containers, record, &request.command);
     let policy = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
     let options = ExecOptions { stdio, ..ExecOptions::default() };
     let mut running = match runtime::exec(&init, &running.groups, &process, policy, options) {
@@ -72,12 +74,42 @@ pub fn exec(
         running => running?,
     };
     running.warnings().iter().for_each(|warning| warn(&warning.to_string()));
+    told.tell("exec_start", None);
     let console = running.take_console();
     let Some(signals) = signals else { return Ok(0) };
-    Ok(attach::attach(&mut running, &signals, console, relays, request.interactive)?.code())
+    let ended = attach::attach(&mut running, &signals, console, relays, request.interactive)?;
+    told.tell("exec_die", Some(ended.code()));
+    Ok(ended.code())
 }
 
-fn running(containers: &Containers, record: &Record) -> Result<Running, Error> {
+/// What is told of one program.
+struct Told<'a> {
+    containers: &'a Containers,
+    record: &'a Record,
+    command: String,
+    id: String,
+}
+
+impl<'a> Told<'a> {
+    fn new(containers: &'a Containers, record: &'a Record, command: &[String]) -> Self {
+        let (id, command) = (new_id().unwrap_or_default(), command.join(" "));
+        let told = Self { containers, record, command, id };
+        told.tell("exec_create", None);
+        told
+    }
+
+    fn tell(&self, action: &str, code: Option<u8>) {
+        let code = code.map(|code| code.to_string());
+        let mut more = vec![("execID", self.id.as_str())];
+        more.extend(code.as_deref().map(|code| ("exitCode", code)));
+        match action {
+            "exec_die" => self.containers.tell(self.record, action, &more),
+            _ => self.containers.tell(self.record, &format!("{action}: {}", self.command), &more),
+        }
+    }
+}
+
+pub(super) fn running(containers: &Containers, record: &Record) -> Result<Running, Error> {
     match containers.status(record) {
         Status::Running(running) => Ok(running),
         Status::Paused(_) => Err(Error::Paused(record.name.clone())),
@@ -100,7 +132,7 @@ fn nowhere() -> Result<Stdio, Error> {
 }
 
 /// The container's own process, but for what the user says otherwise.
-fn process(init: &Init, spec: &Spec, request: &ExecRequest) -> Result<Process, Error> {
+pub(super) fn process(init: &Init, spec: &Spec, request: &ExecRequest) -> Result<Process, Error> {
     let mut process = spec.process.clone().unwrap_or_default();
     process.args.clone_from(&request.command);
     process.terminal = request.terminal;

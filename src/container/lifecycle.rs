@@ -75,10 +75,10 @@ fn remove_ended(containers: &Containers, record: &Record) -> Result<(), Error> {
                     let _ = running.groups.delete();
                     monitor::remove_socket(containers.run_folder(), &record.id);
                 }
-                return containers.remove(record);
+                return containers.destroy(record);
             }
             // Its monitor was faster, as it is with `--rm`.
-            Err(Error::NoSuchContainer(_)) => return containers.remove(record),
+            Err(Error::NoSuchContainer(_)) => return containers.destroy(record),
             // It has written down the end, and is about to end itself.
             Err(Error::Running(_))
                 if containers.status(record).running().is_none() && Instant::now() < end =>
@@ -106,7 +106,9 @@ pub fn stop(
     }
     mark_stopped(containers, &record.id)?;
     let signal = signal.unwrap_or_else(|| record.settings.stop_signal());
-    end(containers, record, signal, patience(record, timeout))
+    end(containers, record, signal, patience(record, timeout))?;
+    containers.tell(record, "stop", &[]);
+    Ok(())
 }
 
 fn patience(record: &Record, timeout: Option<i64>) -> Option<Duration> {
@@ -148,7 +150,7 @@ fn end(
         }
         if first.is_none() && running.process.pid != 0 {
             first = Some(running.process);
-            send(running, signal)?;
+            send(containers, record, running, signal)?;
         }
         if matches!(status, Status::Restarting(..)) {
             poke(containers, &record.id);
@@ -158,7 +160,7 @@ fn end(
                 return Err(Error::Running(record.name.clone()));
             }
             // What it did not do on being asked, it does now.
-            send(running, libc::SIGKILL)?;
+            send(containers, record, running, libc::SIGKILL)?;
             (killed, deadline) = (true, Some(Instant::now() + KILL_TIMEOUT));
         }
         let left =
@@ -171,10 +173,17 @@ fn end(
 }
 
 /// Sends a signal to the first process; one that is held gets it when it is let go, as a stop means that it is.
-fn send(running: &Running, signal: i32) -> Result<(), Error> {
+fn send(
+    containers: &Containers,
+    record: &Record,
+    running: &Running,
+    signal: i32,
+) -> Result<(), Error> {
     let Some(process) = running.process.find() else { return Ok(()) };
     // It may have ended this instant; then it needs no signal.
-    let _ = process.kill(signal);
+    if process.kill(signal).is_ok() {
+        containers.tell(record, "kill", &[("signal", &signal.to_string())]);
+    }
     if running.groups.is_frozen() { Ok(running.groups.thaw()?) } else { Ok(()) }
 }
 
@@ -204,6 +213,7 @@ pub fn kill(containers: &Containers, record: &Record, signal: i32) -> Result<(),
     }
     let process = running.process.find().ok_or_else(not_running)?;
     process.kill(signal)?;
+    containers.tell(record, "kill", &[("signal", &signal.to_string())]);
     // What is held would not even die.
     if ends && running.groups.is_frozen() { Ok(running.groups.thaw()?) } else { Ok(()) }
 }
@@ -225,7 +235,9 @@ pub fn restart(
     };
     if !watched {
         stop(containers, record, signal, timeout)?;
-        return start(containers, root, record, false).map(drop);
+        start(containers, root, record, false)?;
+        containers.tell(record, "restart", &[]);
+        return Ok(());
     }
     // Its own monitor starts it again, and so keeps its log, its clients' way to it, and `--rm` for later.
     containers.modify(&record.id, |record| (record.again, record.stopped) = (true, false))?;
@@ -285,7 +297,11 @@ fn until_told(containers: &Containers, id: &str) -> Option<u8> {
 /// [`Error::NotRunning`] if it does not run.
 pub fn pause(containers: &Containers, record: &Record) -> Result<(), Error> {
     match containers.status(record) {
-        Status::Running(running) => Ok(running.groups.freeze()?),
+        Status::Running(running) => {
+            running.groups.freeze()?;
+            containers.tell(record, "pause", &[]);
+            Ok(())
+        }
         Status::Paused(_) => Err(Error::Paused(record.name.clone())),
         _ => Err(Error::NotRunning(record.name.clone())),
     }
@@ -297,7 +313,11 @@ pub fn pause(containers: &Containers, record: &Record) -> Result<(), Error> {
 /// [`Error::NotPaused`] if they are not held.
 pub fn unpause(containers: &Containers, record: &Record) -> Result<(), Error> {
     match containers.status(record) {
-        Status::Paused(running) => Ok(running.groups.thaw()?),
+        Status::Paused(running) => {
+            running.groups.thaw()?;
+            containers.tell(record, "unpause", &[]);
+            Ok(())
+        }
         _ => Err(Error::NotPaused(record.name.clone())),
     }
 }

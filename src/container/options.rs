@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use super::Error;
 use super::adjust::Adjustments;
+use super::devices::Devices;
+use super::security::Security;
 use super::settings::Settings;
 use super::volume::MountRequests;
 use crate::oci::digest::ImageId;
@@ -28,6 +30,8 @@ pub struct RunOptions {
     pub command: Vec<String>,
     /// The file that its id is written to; it must not exist.
     pub cidfile: Option<PathBuf>,
+    /// Devices of the host.
+    pub devices: Devices,
     /// In the place of the image's entry point; empty for none.
     pub entrypoint: Option<String>,
     /// `NAME=value`, or `NAME` to copy the caller's.
@@ -50,6 +54,8 @@ pub struct RunOptions {
     pub network: Network,
     /// Whether nothing can be written to the root filesystem.
     pub read_only: bool,
+    /// What holds it back.
+    pub security: Security,
     /// How it is logged, stopped and started again.
     pub settings: Settings,
     /// `user`, `uid`, `user:group`, `uid:gid`; the image's own where `None`.

@@ -10,10 +10,10 @@ use nix::unistd::Pid;
 
 use super::ids::{self, IdRange};
 use super::options::{Network, RootSource, RunOptions, UserNamespace};
-use super::record::{Containers, Record, boot_id, new_id, now};
+use super::record::{Containers, Record, boot_id, new_id, now_with_nanos};
 use super::spec::{self, CallerEnvironment, Request, TTY_GROUP};
 use super::user::UserDatabase;
-use super::{Error, attach, files, settings, volume};
+use super::{Error, attach, files, health, settings, volume};
 use crate::oci::digest::ImageId;
 use crate::oci::image_config::ContainerConfig;
 use crate::oci::runtime_spec::{ConsoleSize, Rlimit, Spec};
@@ -21,6 +21,7 @@ use crate::runtime::defaults;
 use crate::runtime::rootless::has_group;
 use crate::runtime::{self, Bundle};
 use crate::store::Store;
+use crate::sys::caps::capget_permitted;
 
 /// Makes a container that waits to be started.
 pub fn create(
@@ -42,7 +43,7 @@ pub(super) fn prepare(
 ) -> Result<(Record, Spec), Error> {
     let id = new_id()?;
     let name = containers.create(&id, options.name.as_deref())?;
-    let created = now();
+    let (created, created_nanos) = now_with_nanos();
     let mut record = Record {
         id,
         name,
@@ -50,6 +51,7 @@ pub(super) fn prepare(
         image_id: image_id(options),
         command: Vec::new(),
         created,
+        created_nanos,
         boot: boot_id(),
         ids: None,
         started: started.then_some(created),
@@ -66,10 +68,14 @@ pub(super) fn prepare(
     let prepared = image_config(options, &mut record)
         .and_then(|()| Preparation { containers, store, options, record: &mut record }.specify());
     match prepared {
-        Ok(spec) => Ok((record, spec)),
+        Ok(spec) => {
+            containers.tell(&record, "create", &[]);
+            Ok((record, spec))
+        }
         Err(error) => {
             // A container that never was leaves nothing behind; that is worth less than the error itself.
-            let _ = containers.remove_with_volumes(&record);
+            let _ = containers.remove(&record);
+            let _ = volume::remove_anonymous(containers, &record);
             Err(error)
         }
     }
@@ -106,6 +112,8 @@ fn image_config(options: &RunOptions, record: &mut Record) -> Result<(), Error> 
         let signal = config.stop_signal.as_deref().filter(|signal| !signal.is_empty());
         record.settings.stop_signal = signal.map(settings::parse_signal).transpose()?;
     }
+    let user = record.settings.health.take();
+    record.settings.health = health::merge(user, config.healthcheck.as_ref());
     Ok(())
 }
 
@@ -184,11 +192,13 @@ impl Preparation<'_> {
         };
         let mounts = self.record.mounts.iter().map(|mount| mount.mount(&identities));
         let mounts = mounts.collect::<Result<Vec<_>, _>>()?;
+        let devices = options.devices.open(options.security.privileged)?;
         let spec = spec::build(&Request {
             options,
             id: &self.record.id,
             folder,
             user: &user,
+            devices: &devices,
             ids: self.record.ids,
             mounts: &mounts,
             caller: &Environment,
@@ -196,6 +206,7 @@ impl Preparation<'_> {
                 .filter(|_| options.terminal)
                 .map(|(height, width)| ConsoleSize { height, width }),
             rlimits: rlimits(),
+            own_capabilities: capget_permitted().unwrap_or_default(),
             machine_root: runtime::rootless::has_all_ids(),
             has_tty_group: self.record.ids.is_some() || has_group(TTY_GROUP),
         })?;

@@ -15,6 +15,7 @@ use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,9 @@ pub struct Record {
     pub command: Vec<String>,
     /// When it was created, in seconds since 1970.
     pub created: i64,
+    /// The nanoseconds beyond that, which tell containers of one second apart.
+    #[serde(default)]
+    pub created_nanos: u32,
     /// The boot it was created in (`random(4)`, `boot_id`).
     pub boot: String,
     /// The ids on the host that it has while it runs; none without a user namespace.
@@ -246,7 +250,9 @@ impl Containers {
             old = std::mem::replace(&mut record.name, name.to_owned());
         });
         self.release_name(&record.id, if renamed.is_ok() { &old } else { name })?;
-        renamed.map(drop)
+        let renamed = renamed?;
+        self.tell(&renamed, "rename", &[("oldName", &format!("/{old}"))]);
+        Ok(())
     }
 
     fn release_name(&self, id: &str, name: &str) -> Result<(), Error> {
@@ -281,7 +287,7 @@ impl Containers {
                 Err(error) => broken.push(error),
             }
         }
-        records.sort_by_key(|record| std::cmp::Reverse(record.created));
+        records.sort_by_key(|record| std::cmp::Reverse((record.created, record.created_nanos)));
         Ok((records, broken))
     }
 
@@ -342,11 +348,11 @@ impl Containers {
     }
 
     /// Deletes the container's folder. It is first moved to `tmp/`, in one step: of two that remove a container one does,
-    /// and one that is killed half-way leaves nothing that looks like a container.
-    fn delete_folder(&self, id: &str) -> Result<(), Error> {
+    /// and one that is killed half-way leaves nothing that looks like a container. Says whether it was this one.
+    fn delete_folder(&self, id: &str) -> Result<bool, Error> {
         let (folder, rubbish) = (self.folder(id), self.folder.with_file_name("tmp"));
         match fs::rename(&folder, rubbish.join(id)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             moved => moved.map_err(|source| Error::Io {
                 verb: "remove",
                 path: folder.clone(),
@@ -360,17 +366,31 @@ impl Containers {
         })?;
         match remove_tree(parent.as_fd(), id.as_bytes()) {
             // Whoever sweeps `tmp/` was quicker.
-            Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed.map_err(|source| Error::Remove { path: folder, source }),
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(true),
+            removed => {
+                removed.map(|()| true).map_err(|source| Error::Remove { path: folder, source })
+            }
         }
     }
 
     /// Forgets the container: its process, its folder and its name, in this order.
     pub fn remove(&self, record: &Record) -> Result<(), Error> {
+        self.forget(record).map(drop)
+    }
+
+    /// Forgets a container that others have heard of.
+    pub(super) fn destroy(&self, record: &Record) -> Result<(), Error> {
+        if self.forget(record)? {
+            self.tell(record, "destroy", &[]);
+        }
+        Ok(())
+    }
+
+    fn forget(&self, record: &Record) -> Result<bool, Error> {
         self.forget_process(&record.id)?;
         ids::release(&self.run, &record.id, record.ids);
-        self.delete_folder(&record.id)?;
-        self.release_name(&record.id, &record.name)
+        let deleted = self.delete_folder(&record.id)?;
+        self.release_name(&record.id, &record.name).map(|()| deleted)
     }
 }
 
@@ -387,8 +407,14 @@ fn is_id(name: &str) -> bool {
 
 /// Seconds since 1970.
 pub fn now() -> i64 {
+    now_with_nanos().0
+}
+
+/// Seconds since 1970, and the nanoseconds beyond that.
+pub(super) fn now_with_nanos() -> (i64, u32) {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
+    let seconds = |now: &Duration| i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    now.map_or((0, 0), |now| (seconds(&now), now.subsec_nanos()))
 }
 
 /// What tells this boot of the machine from every other.

@@ -3,9 +3,10 @@
 use nix::unistd::Uid;
 
 use super::attach::{self, Signals};
+use super::monitor::Watcher;
 use super::options::RunOptions;
-use super::record::{Containers, Record};
-use super::status::Identity;
+use super::record::{Containers, Record, now};
+use super::status::{Finished, Identity};
 use super::volume::MountPoint;
 use super::{Error, ids, prepare, streams};
 use crate::oci::runtime_spec::Spec;
@@ -25,12 +26,14 @@ pub fn run(
     match start_and_wait(containers, options, &record, &spec, warn) {
         Ok(status) => {
             let code = status.code();
+            let finished = Finished { code, at: now(), oom_killed: false };
+            containers.tell_end(&record, finished);
             finish(containers, &record, options.settings.remove, code)?;
             Ok(code)
         }
         Err(error) => {
             // A container that never ran leaves nothing behind; that is worth less than the error itself.
-            let _ = containers.remove_with_volumes(&record);
+            let _ = containers.destroy_with_volumes(&record);
             Err(error)
         }
     }
@@ -39,7 +42,7 @@ pub fn run(
 fn finish(containers: &Containers, record: &Record, remove: bool, code: u8) -> Result<(), Error> {
     ids::release(containers.run_folder(), &record.id, record.ids);
     let done = if remove {
-        containers.remove_with_volumes(record)
+        containers.destroy_with_volumes(record)
     } else {
         containers.set_finished(&record.id, code)
     };
@@ -84,8 +87,13 @@ fn start_and_wait(
     let groups = process.cgroup_directories();
     containers.set_running(&record.id, Identity::of(process.pid()), None, groups)?;
     prepare::write_pid(record, process.pid())?;
+    containers.tell(record, "attach", &[]);
+    containers.tell(record, "start", &[]);
+    containers.begin_health(record)?;
+    let watcher = Watcher::start(containers, record);
     let console = process.take_console();
     let status = attach::attach(&mut process, &signals, console, relays, interactive);
+    drop(watcher);
     process.delete()?;
     status
 }

@@ -39,7 +39,7 @@ pub use container::{Container, State, delete_unfinished};
 pub use error::{Error, Step, Warning};
 pub use exec::{ExecOptions, exec};
 pub use features::{coverage_page, features};
-pub use groups::Groups;
+pub use groups::{Below, Groups};
 pub use host::{CgroupVersion, Host, probe};
 pub use init::{Init, start_time};
 pub use options::{Bundle, Options, Root, Stdio};

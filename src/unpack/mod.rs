@@ -4,6 +4,7 @@
 //! extractor never hands a path of the archive to the kernel, but walks component by component on directory
 //! descriptors (`walk`).
 
+mod chunk;
 mod compression;
 pub mod confine;
 mod create;
@@ -29,6 +30,7 @@ mod syscalls;
 mod tar;
 mod tree;
 mod walk;
+mod writer;
 mod xz;
 
 pub use self::compression::{Compression, decoder};

@@ -6,6 +6,8 @@
 mod connect_proxy;
 #[path = "../support/fake_registry.rs"]
 mod fake_registry;
+#[path = "../support/limited.rs"]
+mod limited;
 #[path = "../support/image.rs"]
 mod made;
 #[macro_use]
@@ -18,9 +20,13 @@ mod contents;
 mod copy;
 mod crash;
 mod detached;
+mod devices;
 mod disk_usage;
 mod errors;
+mod events;
 mod exec;
+mod flags;
+mod health;
 mod history;
 mod hostile_images;
 mod images;
@@ -32,6 +38,7 @@ mod limits;
 mod lists;
 mod login;
 mod logs;
+mod many;
 mod memory;
 mod mounts;
 mod network;
@@ -47,6 +54,7 @@ mod run;
 mod save;
 mod search;
 mod secure_registry;
+mod security_options;
 mod sharing;
 mod shown;
 mod signals;

@@ -220,6 +220,10 @@ fn a_volume_in_use_stays() {
     env.mydocker(["volume", "prune", "-af"]).run().success().prints("Total reclaimed space: 0B\n");
     env.mydocker(["rm", "user"]).ok();
     env.mydocker(["volume", "rm", "vol"]).run().success().prints("vol\n");
+    let events =
+        env.mydocker(["events", "--since", "0", "--until", "0s", "-f", "type=volume"]).ok();
+    let actions: Vec<&str> = events.lines().map(|line| line.split(' ').nth(2).unwrap()).collect();
+    assert_eq!(actions, ["create", "destroy"], "{events}");
     env.mydocker(["volume", "rm", "vol"]).run().fails(1, &["no such volume: vol"]);
     env.mydocker(["volume", "rm", "-f", "vol"]).run().success();
     env.mydocker(["volume", "rm", "../containers"]).run().fails(1, &["no such volume"]);

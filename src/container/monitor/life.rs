@@ -21,6 +21,7 @@ use super::super::{Error, prepare};
 use super::listener::Listener;
 use super::lock::lock;
 use super::message::{Client, Event, Failed};
+use super::prober::Prober;
 use super::watch::{Streams, Watch};
 use crate::oci::runtime_spec::Spec;
 use crate::oci::runtime_spec::linux::IdMapping;
@@ -180,6 +181,8 @@ impl<'a> Life<'a> {
             record.restarting = false;
             record.error = None;
         })?;
+        self.containers.begin_health(&self.record)?;
+        self.containers.tell(&self.record, "start", &[]);
         Ok(())
     }
 
@@ -262,6 +265,7 @@ impl<'a> Life<'a> {
                 wait = FIRST_WAIT;
             }
             let finished = Finished { code, at: now(), oom_killed };
+            self.containers.tell_end(&self.record, finished);
             let Some(again) = self.write_down_end(finished)? else { return Ok(()) };
             self.farewell(code);
             if !again {
@@ -271,7 +275,12 @@ impl<'a> Life<'a> {
                 wait = (wait * 2).min(LONGEST_WAIT);
             }
             begun = match self.start(&mut Vec::new()) {
-                Ok(begun) => Some(begun),
+                Ok(begun) => {
+                    if again {
+                        self.containers.tell(&self.record, "restart", &[]);
+                    }
+                    Some(begun)
+                }
                 Err(Error::NoSuchContainer(_)) => return Ok(()),
                 Err(error) => {
                     let (text, code) = ((self.explain)(&error), error.exit_code());
@@ -296,6 +305,7 @@ impl<'a> Life<'a> {
             log: self.log.as_mut(),
             pending: Vec::new(),
             ending: false,
+            prober: Prober::new(self.containers, &self.record, groups.clone()),
         };
         let status: ExitStatus = watch.until_ended()?;
         let oom_killed = runtime::Stats::oom_kills(&groups) > 0;
@@ -345,7 +355,7 @@ impl<'a> Life<'a> {
         ids::release(self.containers.run_folder(), &id, self.record.ids);
         self.containers.forget_process(&id)?;
         if self.record.settings.remove {
-            let removed = self.containers.remove_with_volumes(&self.record);
+            let removed = self.containers.destroy_with_volumes(&self.record);
             if self.containers.folder(&id).exists() {
                 removed?;
             }

@@ -36,6 +36,7 @@ pub fn remove_volume(containers: &Containers, name: &str) -> Result<(), Error> {
     // In one step, while nobody can begin to use it.
     let gone = volumes.move_away(name)?;
     drop(held);
+    volumes.tell(name, "destroy");
     volumes.delete(&gone)
 }
 
@@ -68,8 +69,8 @@ impl Containers {
     ///
     /// # Errors
     /// As [`Containers::remove`] and [`remove_volume`].
-    pub fn remove_with_volumes(&self, record: &Record) -> Result<(), Error> {
-        self.remove(record)?;
+    pub(in super::super) fn destroy_with_volumes(&self, record: &Record) -> Result<(), Error> {
+        self.destroy(record)?;
         remove_anonymous(self, record)
     }
 }
