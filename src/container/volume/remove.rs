@@ -44,7 +44,7 @@ fn describe(record: &Record) -> String {
     format!("{} ({})", record.name, record.id.chars().take(12).collect::<String>())
 }
 
-/// Removes the volumes that went with a container, unless another one has them too.
+/// Removes the volumes that went with a container, unless another one has them too, or may have.
 ///
 /// # Errors
 /// What keeps one of them; the others are gone.
@@ -58,6 +58,8 @@ pub(in super::super) fn remove_anonymous(
         match remove_volume(containers, name) {
             Ok(()) => {}
             Err(Error::Volume(VolumeError::InUse { .. } | VolumeError::NoSuchVolume(_))) => {}
+            // Somebody may have it whose record cannot be read: it stays until that is known.
+            Err(error @ Error::Record { .. }) => log::debug!("volume {name} stays: {error}"),
             Err(error) => done = Err(error),
         }
     }
