@@ -1,5 +1,6 @@
 //! Use-cases that join registry, store and unpack, from `pull` to `repair`.
 
+mod ahead;
 mod archive;
 mod arrival;
 mod change;
@@ -8,12 +9,14 @@ mod copy;
 mod df;
 mod donors;
 mod error;
+mod files;
 mod history;
 mod import;
 mod inventory;
 mod layers;
 mod look;
 mod output;
+mod prefix;
 mod prune;
 mod pull;
 mod push;
@@ -41,6 +44,7 @@ pub use commit::{CommitOptions, Start, commit, diff, export};
 pub use copy::{CopyOptions, Place, copy};
 pub use df::{DiskUsage, ImageUsage, disk_usage};
 pub use error::Error;
+pub use files::{Laid, Laying, Owners, lay_from, only_files, pack_to, unpack_to};
 pub use history::{Step, history};
 pub use import::{ImportOptions, Imported, Input, import};
 pub use inventory::inventory;

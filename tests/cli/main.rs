@@ -6,21 +6,30 @@
 mod connect_proxy;
 #[path = "../support/fake_registry.rs"]
 mod fake_registry;
+#[path = "../support/limited.rs"]
+mod limited;
 #[path = "../support/image.rs"]
 mod made;
 #[macro_use]
 #[path = "../support/mod.rs"]
 mod support;
 
+mod boot;
 mod bundle;
 mod commit;
 mod contents;
 mod copy;
+mod cp;
 mod crash;
 mod detached;
+mod devices;
 mod disk_usage;
 mod errors;
+mod events;
 mod exec;
+mod flags;
+mod flags_init;
+mod health;
 mod history;
 mod hostile_images;
 mod images;
@@ -32,12 +41,16 @@ mod limits;
 mod lists;
 mod login;
 mod logs;
+mod many;
 mod memory;
+mod mounts;
+mod namespaces;
 mod network;
 mod options;
 mod process;
 mod pull;
 mod push;
+mod races;
 mod real_registries;
 mod remote;
 mod resume;
@@ -46,10 +59,13 @@ mod run;
 mod save;
 mod search;
 mod secure_registry;
+mod security_options;
 mod sharing;
 mod shown;
 mod signals;
+mod system;
 mod tag;
 mod terminal;
 mod tree_lists;
 mod verify;
+mod volumes;
