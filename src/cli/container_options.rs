@@ -195,10 +195,10 @@ impl ContainerArgs {
         let settings = self.settings(what, stdin_once)?;
         let labels = self.labels(what)?;
         let adjust = self.adjust.adjustments(what)?;
-        let mounts = self.mounts.requests(store, what)?;
         let devices = self.devices.devices(what)?;
         let security = self.security.security(what)?;
         let user_namespace = self.user_namespace();
+        let mounts = self.mounts.requests(store, what)?;
         let mut env = Vec::new();
         for path in &self.env_file {
             env.extend(lines(path, what)?);

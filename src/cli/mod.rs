@@ -11,6 +11,7 @@ mod container;
 mod container_filter;
 mod container_options;
 mod copy;
+mod cp;
 mod create;
 mod device_options;
 mod df;
@@ -143,6 +144,7 @@ enum Verb {
     Exec(exec::Args),
     Events(events::Args),
     Healthcheck(healthcheck::Args),
+    Cp(cp::Args),
     Top(top::Args),
     Stats(stats::Args),
     Update(update::Args),
@@ -267,6 +269,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Exec(args) => exec::run(&global, args),
         Verb::Events(args) => events::run(&global, &args),
         Verb::Healthcheck(args) => healthcheck::run(&global, &args),
+        Verb::Cp(args) => cp::run(&global, &args),
         Verb::Top(args) => top::run(&global, &args),
         Verb::Stats(args) => stats::run(&global, &args),
         Verb::Update(args) => update::run(&global, &args),

@@ -4,6 +4,8 @@ mod adjust;
 mod attach;
 mod cdi;
 mod client;
+mod copy;
+mod copy_path;
 mod detach;
 mod devices;
 mod error;
@@ -39,6 +41,10 @@ mod volume;
 pub use adjust::{Adjustments, Host, Limits, Tmpfs, Ulimit};
 pub use attach::{Signals, attach, write_all};
 pub use client::{Attachment, Left, attach_to};
+pub use copy::{Files, Visit, needs_mounts, open_files};
+pub use copy_path::{
+    CopyError, Destination, Source, base, find_destination, find_directory, find_source,
+};
 pub use detach::DetachKeys;
 pub use devices::{DeviceCgroupRule, DeviceRequest, Devices, Throttle, Throttles};
 pub use error::Error;

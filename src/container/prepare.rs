@@ -74,8 +74,7 @@ pub(super) fn prepare(
         }
         Err(error) => {
             // A container that never was leaves nothing behind; that is worth less than the error itself.
-            let _ = containers.remove(&record);
-            let _ = volume::remove_anonymous(containers, &record);
+            let _ = containers.remove_with_volumes(&record);
             Err(error)
         }
     }
@@ -184,6 +183,7 @@ impl Preparation<'_> {
             // Groups that an ordinary user has not got.
             user.additional_gids.retain(|gid| has_group(*gid));
         }
+        let devices = options.devices.open(options.security.privileged)?;
         let identities = volume::Identities {
             uid: user.uid,
             gid: user.gid,
@@ -192,7 +192,6 @@ impl Preparation<'_> {
         };
         let mounts = self.record.mounts.iter().map(|mount| mount.mount(&identities));
         let mounts = mounts.collect::<Result<Vec<_>, _>>()?;
-        let devices = options.devices.open(options.security.privileged)?;
         let spec = spec::build(&Request {
             options,
             id: &self.record.id,

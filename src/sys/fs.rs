@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::statfs::{FsType, fstatfs};
 
 /// How a directory is opened that will only be passed to `*at` calls.
 pub const PATH_DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
@@ -47,6 +48,37 @@ pub fn open_within(dir: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> nix::Resul
 /// openat2(2): `ELOOP` after 40 links.
 pub fn open_in_root(root: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> nix::Result<OwnedFd> {
     resolve(root, path, flags, ResolveFlag::RESOLVE_IN_ROOT)
+}
+
+/// Opens `path` from `dir` on, following symbolic links to wherever they lead for this process, but for the magic links of
+/// proc.
+///
+/// # Errors
+/// openat2(2): `ELOOP` also for a magic link.
+pub fn open_following(dir: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> nix::Result<OwnedFd> {
+    resolve(dir, path, flags, ResolveFlag::empty())
+}
+
+/// Whether a file lies on a file system whose files the kernel makes up: proc, sysfs, control groups and their like.
+///
+/// # Errors
+/// fstatfs(2).
+pub fn is_of_the_kernel(file: BorrowedFd<'_>) -> nix::Result<bool> {
+    /// From `linux/magic.h`; those of BPF, cgroup v1 and v2, debugfs, devpts, proc, message queues, securityfs, sysfs and
+    /// tracefs.
+    const MAGIC: [FsType; 10] = [
+        FsType(0xcafe_4a11),
+        FsType(0x0027_e0eb),
+        FsType(0x6367_7270),
+        FsType(0x6462_6720),
+        FsType(0x0000_1cd1),
+        FsType(0x0000_9fa0),
+        FsType(0x1980_0202),
+        FsType(0x7363_6673),
+        FsType(0x6265_6572),
+        FsType(0x7472_6163),
+    ];
+    Ok(MAGIC.contains(&fstatfs(file)?.filesystem_type()))
 }
 
 fn resolve(

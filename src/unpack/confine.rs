@@ -111,10 +111,23 @@ fn restrict_thread(
     capset(permitted, permitted, 0)?;
     set_no_new_privs()?;
     let landlock = restrict_files(directories)?;
+    restrict_calls(filter)?;
+    Ok(landlock)
+}
+
+/// The last of the walls alone, for a thread that may gain no privileges any more (`no_new_privs`).
+///
+/// # Errors
+/// seccomp(2).
+pub fn only_files() -> nix::Result<()> {
+    restrict_calls(&filter())
+}
+
+fn restrict_calls(filter: &[Instruction]) -> nix::Result<()> {
     match seccomp::set_mode_filter(filter, 0) {
         // A kernel without seccomp.
-        Err(Errno::ENOSYS | Errno::EINVAL) | Ok(()) => Ok(landlock),
-        Err(errno) => Err(errno),
+        Err(Errno::ENOSYS | Errno::EINVAL) => Ok(()),
+        set => set,
     }
 }
 

@@ -304,7 +304,7 @@ pub(super) fn set_xattr(
 }
 
 /// Writes the data of a sparse file where it belongs, leaving holes between.
-fn write_extents<R: BufRead>(
+pub(super) fn write_extents<R: BufRead>(
     archive: &mut Archive<'_, R>,
     file: &OwnedFd,
     extents: &[Extent],

@@ -18,6 +18,7 @@ mod bundle;
 mod commit;
 mod contents;
 mod copy;
+mod cp;
 mod crash;
 mod detached;
 mod devices;

@@ -71,6 +71,12 @@ impl Containers {
     ///
     /// # Errors
     /// As [`Containers::remove`] and [`remove_volume`].
+    pub(in super::super) fn remove_with_volumes(&self, record: &Record) -> Result<(), Error> {
+        self.remove(record)?;
+        remove_anonymous(self, record)
+    }
+
+    /// As [`Containers::remove_with_volumes`], for a container that others have heard of.
     pub(in super::super) fn destroy_with_volumes(&self, record: &Record) -> Result<(), Error> {
         self.destroy(record)?;
         remove_anonymous(self, record)
