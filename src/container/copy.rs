@@ -18,7 +18,7 @@ use super::ids::{self, IdRange};
 use super::monitor::{self, Failed};
 use super::prepare::{self, has_own_users};
 use super::status::{Identity, Status};
-use super::{Containers, Error, Hold, Record};
+use super::{Containers, Error, Hold, Record, volume};
 use crate::oci::runtime_spec::linux::{IdMapping, Linux, NamespaceKind};
 use crate::oci::runtime_spec::{Process, Spec};
 use crate::runtime::{self, ExitStatus, Init, Visitor};
@@ -137,9 +137,10 @@ fn mount(containers: &Containers, record: &Record) -> Result<Files, Error> {
         error
     };
     reduce(&mut spec, ids);
+    let confined = volume::confined(&record.mounts);
     let mut bundle = prepare::bundle(containers, record, &spec);
     bundle.id = format!("{}-files", record.id);
-    let options = runtime::Options { idmap_binds: true, ..runtime::Options::default() };
+    let options = runtime::Options { idmap_binds: true, confined, ..runtime::Options::default() };
     let process = match runtime::create(&bundle, &spec, options) {
         // The same again, from a copy of this program that the container cannot overwrite.
         Err(runtime::Error::Unsealed) => {
@@ -168,7 +169,9 @@ fn reduce(spec: &mut Spec, ids: Option<IdRange>) {
         .retain(|namespace| matches!(namespace.kind, NamespaceKind::Mount | NamespaceKind::User));
     if let Some(IdRange { first, size }) = ids {
         let mapping = IdMapping { container_id: 0, host_id: first, size };
+        let old = linux.uid_mappings.first().map_or(0, |mapping| mapping.host_id);
         (linux.uid_mappings, linux.gid_mappings) = (vec![mapping], vec![mapping]);
+        volume::shift_owners(spec, old, first);
     }
     spec.linux = Some(Linux {
         namespaces: linux.namespaces,

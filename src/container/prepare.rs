@@ -78,8 +78,7 @@ pub(super) fn prepare(
         }
         Err(error) => {
             // A container that never was leaves nothing behind; that is worth less than the error itself.
-            let _ = containers.remove(&record);
-            let _ = volume::remove_anonymous(containers, &record);
+            let _ = containers.remove_with_volumes(&record);
             Err(error)
         }
     }

@@ -36,7 +36,7 @@ use super::events::Journal;
 use super::record::Containers;
 
 pub use error::{MountFault, VolumeError};
-pub(super) use point::{Identities, arrange, check_images, shift_owners};
+pub(super) use point::{Identities, arrange, check_images, confined, shift_owners};
 pub use point::{MountPoint, MountSource};
 pub(super) use remove::remove_anonymous;
 pub use remove::{prune_volumes, remove_volume};

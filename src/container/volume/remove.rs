@@ -67,7 +67,16 @@ pub(in super::super) fn remove_anonymous(
 }
 
 impl Containers {
-    /// Forgets the container, and removes the volumes that went with it.
+    /// Forgets a container that nobody has heard of, and removes the volumes that were made for it.
+    ///
+    /// # Errors
+    /// As [`Containers::remove`] and [`remove_volume`].
+    pub(in super::super) fn remove_with_volumes(&self, record: &Record) -> Result<(), Error> {
+        self.remove(record)?;
+        remove_anonymous(self, record)
+    }
+
+    /// As [`Containers::remove_with_volumes`], for a container that others have heard of.
     ///
     /// # Errors
     /// As [`Containers::destroy`] and [`remove_volume`].
