@@ -10,11 +10,13 @@ use clap::ArgAction;
 
 use super::Global;
 use super::adjust_options::AdjustArgs;
+use super::device_options::DeviceArgs;
 use super::failure::{Failure, While as _};
 use super::health_options::HealthArgs;
+use super::mount_options::MountArgs;
+use super::security_options::SecurityArgs;
 use crate::container::{
     self, LogOptions, Network, RestartPolicy, RootSource, RunOptions, Settings, UserNamespace,
-    Volume,
 };
 use crate::image::{self, Image};
 use crate::registry::{self, Client};
@@ -25,12 +27,16 @@ use crate::store::Store;
 pub(super) struct ContainerArgs {
     #[command(flatten)]
     adjust: AdjustArgs,
+    #[command(flatten)]
+    mounts: MountArgs,
     /// Processors that it may use, as in 1.5
     #[arg(long, value_name = "N", value_parser = parse_cpus)]
     cpus: Option<f64>,
     /// Write the container's id to this file, which must not exist
     #[arg(long, value_name = "FILE")]
     cidfile: Option<PathBuf>,
+    #[command(flatten)]
+    devices: DeviceArgs,
     /// Program to start instead of the image's own; empty for none
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
@@ -99,6 +105,8 @@ pub(super) struct ContainerArgs {
     /// Remove the container when it ends
     #[arg(long)]
     rm: bool,
+    #[command(flatten)]
+    security: SecurityArgs,
     /// Run in this folder instead of an image; what is written stays there
     #[arg(long, value_name = "DIR")]
     rootfs: Option<PathBuf>,
@@ -114,21 +122,16 @@ pub(super) struct ContainerArgs {
     /// Run as this user
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
-    /// User namespace: private, or host for none
-    #[arg(long, value_name = "private|host", default_value = "private", value_parser = parse::<UserNamespace>)]
-    userns: UserNamespace,
-    /// Show a folder or file of the host inside
-    #[arg(short, long, value_name = "SRC:DST[:ro]", value_parser = parse::<Volume>)]
-    volume: Vec<Volume>,
+    /// User namespace: private, or host for none [default: private, host with --privileged]
+    #[arg(long, value_name = "private|host", value_parser = parse::<UserNamespace>)]
+    userns: Option<UserNamespace>,
     /// Folder to start in
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
-    /// Image to run; with --rootfs the first word of the command
-    #[arg(value_name = "IMAGE")]
-    image: Option<String>,
-    /// Command and its arguments [default: the image's own]
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    // One list, for whatever is behind the image belongs to the command, also what looks like an option.
+    /// Image, and the command in the place of its own; with --rootfs the command alone
+    #[arg(value_names = ["IMAGE", "COMMAND"], num_args = 0.., trailing_var_arg = true)]
+    words: Vec<String>,
 }
 
 /// How a container's output is kept.
@@ -151,12 +154,18 @@ enum Pull {
 impl ContainerArgs {
     /// Whether the container has no user namespace that would keep its root from this program's file.
     pub(super) fn needs_seal(&self) -> bool {
-        self.userns == UserNamespace::Host
+        self.user_namespace() == UserNamespace::Host
+    }
+
+    fn user_namespace(&self) -> UserNamespace {
+        let usual =
+            if self.security.privileged { UserNamespace::Host } else { UserNamespace::Private };
+        self.userns.unwrap_or(usual)
     }
 
     /// What is being done, for messages: `run busybox`.
     pub(super) fn what(&self, verb: &str) -> Result<String, Failure> {
-        match (&self.rootfs, &self.image) {
+        match (&self.rootfs, self.words.first()) {
             (Some(folder), _) => Ok(format!("{verb} {}", folder.display())),
             (None, Some(image)) => Ok(format!("{verb} {image}")),
             (None, None) => {
@@ -186,28 +195,28 @@ impl ContainerArgs {
         let settings = self.settings(what, stdin_once)?;
         let labels = self.labels(what)?;
         let adjust = self.adjust.adjustments(what)?;
+        let devices = self.devices.devices(what)?;
+        let security = self.security.security(what)?;
+        let user_namespace = self.user_namespace();
+        let mounts = self.mounts.requests(store, what)?;
         let mut env = Vec::new();
         for path in &self.env_file {
             env.extend(lines(path, what)?);
         }
         env.extend(self.env.iter().cloned());
-        let mut command: Vec<String> = Vec::new();
-        let root = match &self.rootfs {
-            Some(folder) => {
-                command.extend(self.image.clone());
-                RootSource::Folder(folder.clone())
-            }
+        let (root, command) = match &self.rootfs {
+            Some(folder) => (RootSource::Folder(folder.clone()), self.words),
             None => match self.image_root(global, store, what)? {
-                Ok(root) => root,
+                Ok(root) => (root, self.words.into_iter().skip(1).collect()),
                 Err(code) => return Ok(Err(code)),
             },
         };
-        command.extend(self.command);
         Ok(Ok(RunOptions {
             adjust,
             root,
             command,
             cidfile: self.cidfile,
+            devices,
             entrypoint: self.entrypoint,
             env,
             hostname: self.hostname,
@@ -219,10 +228,11 @@ impl ContainerArgs {
             name: self.name,
             network: self.network,
             read_only: self.read_only,
+            security,
             settings,
             user: self.user,
-            user_namespace: self.userns,
-            volumes: self.volume,
+            user_namespace,
+            mounts,
             workdir: self.workdir,
         }))
     }
@@ -275,7 +285,7 @@ impl ContainerArgs {
         store: &Store,
         what: &str,
     ) -> Result<Result<RootSource, u8>, Failure> {
-        let name = self.image.clone().unwrap_or_default();
+        let name = self.words.first().cloned().unwrap_or_default();
         let mut found = match self.pull {
             Pull::Always => None,
             Pull::Missing | Pull::Never => find(store, &name).doing(what)?,
@@ -310,7 +320,7 @@ pub(super) fn lines(path: &Path, what: &str) -> Result<Vec<String>, Failure> {
 }
 
 /// The image that `name` stands for, if it is here; a short name may stand for one in another registry.
-fn find(store: &Store, name: &str) -> Result<Option<Image>, image::Error> {
+pub(super) fn find(store: &Store, name: &str) -> Result<Option<Image>, image::Error> {
     match image::find(store, name) {
         Err(image::Error::NoSuchImage(_)) => {}
         found => return found.map(Some),

@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use crate::container::monitor::Failed;
 use crate::{container, image, oci, registry, runtime, store};
 
 use super::output;
@@ -34,7 +35,17 @@ impl Failure {
 
     /// The same with the exit code of an error of this program's own, whatever docker would give it.
     pub(super) fn into_own(self) -> Self {
-        Self { code: OWN_ERROR, ..self }
+        self.with_code(OWN_ERROR)
+    }
+
+    /// The same with another exit code.
+    pub(super) fn with_code(self, code: u8) -> Self {
+        Self { code, ..self }
+    }
+
+    /// The same for another process of this program, which knows what was being done.
+    pub(super) fn into_failed(self, code: u8) -> Failed {
+        Failed { cause: self.cause, hint: self.hint, code, busy: false }
     }
 
     /// Prints the message and says the exit code.
@@ -79,6 +90,16 @@ impl Advice for container::Error {
 
     fn exit_code(&self) -> u8 {
         container::Error::exit_code(self)
+    }
+}
+
+impl Advice for container::VolumeError {
+    fn advice(&self) -> Option<String> {
+        self.hint()
+    }
+
+    fn exit_code(&self) -> u8 {
+        container::VolumeError::exit_code(self)
     }
 }
 

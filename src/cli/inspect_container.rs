@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::output;
+use super::{inspect_mounts, output};
 use crate::container::{self, Containers, Record, Status};
+use crate::oci::runtime_spec::Spec;
 use crate::oci::runtime_spec::linux::Resources;
-use crate::oci::runtime_spec::{Mount, Spec};
 
 /// Docker's time for what has not been.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -45,7 +45,7 @@ pub(super) fn document(
             "UpperDir": file("upper"),
             "WorkDir": file("work"),
         }},
-        "Mounts": spec.mounts.iter().filter(|m| is_volume(m, &folder)).map(mount).collect::<Vec<_>>(),
+        "Mounts": inspect_mounts::mounts(&record.mounts),
         "Config": {
             "Hostname": spec.hostname,
             "Domainname": spec.domainname.clone().unwrap_or_default(),
@@ -62,6 +62,7 @@ pub(super) fn document(
             "Healthcheck": record.settings.health,
             "StopSignal": record.settings.stop_signal().to_string(),
             "StopTimeout": record.settings.stop_timeout,
+            "Volumes": inspect_mounts::volumes(&record.mounts),
         },
         "NetworkSettings": {
             "Ports": {},
@@ -139,6 +140,8 @@ fn host_config(record: &Record, spec: &Spec) -> Value {
         "CpusetMems": cpu.mems.unwrap_or_default(),
         "PidsLimit": resources.pids.and_then(|pids| pids.limit),
         "Privileged": false,
+        "Binds": inspect_mounts::binds(&record.mounts),
+        "Tmpfs": inspect_mounts::tmpfs(spec, &record.mounts),
     })
 }
 
@@ -147,25 +150,4 @@ fn network(spec: &Spec) -> &'static str {
     let own = spec.linux.iter().flat_map(|linux| &linux.namespaces);
     let own = own.into_iter().any(|namespace| namespace.kind == NamespaceKind::Network);
     if own { "none" } else { "host" }
-}
-
-/// Whether a mount is one of the user's, and not one that every container has.
-fn is_volume(mount: &Mount, folder: &std::path::Path) -> bool {
-    let bind = mount.options.iter().any(|option| matches!(option.as_str(), "bind" | "rbind"));
-    bind && !mount
-        .source
-        .as_deref()
-        .is_some_and(|source| source.starts_with(&*folder.to_string_lossy()))
-}
-
-fn mount(mount: &Mount) -> Value {
-    let read_only = mount.options.iter().any(|o| matches!(o.as_str(), "ro" | "rro"));
-    json!({
-        "Type": "bind",
-        "Source": mount.source,
-        "Destination": mount.destination,
-        "Mode": if read_only { "ro" } else { "" },
-        "RW": !read_only,
-        "Propagation": "rprivate",
-    })
 }

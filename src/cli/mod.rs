@@ -12,7 +12,9 @@ mod container;
 mod container_filter;
 mod container_options;
 mod copy;
+mod cp;
 mod create;
+mod device_options;
 mod df;
 mod diff;
 mod disable;
@@ -25,11 +27,13 @@ mod health_options;
 mod healthcheck;
 mod history;
 mod hold;
+mod image;
 mod images;
 mod import;
 mod info;
 mod inspect;
 mod inspect_container;
+mod inspect_mounts;
 mod inventory;
 mod kill;
 mod load;
@@ -41,6 +45,7 @@ mod look;
 mod map_ids;
 mod moment;
 mod monitor;
+mod mount_options;
 mod oci;
 mod output;
 mod pause;
@@ -60,10 +65,12 @@ mod rmi;
 mod run;
 mod save;
 mod search;
+mod security_options;
 mod start;
 mod stats;
 mod stop;
 mod stop_options;
+mod system;
 mod tag;
 mod tags;
 mod template;
@@ -71,6 +78,8 @@ mod top;
 mod update;
 mod verify;
 mod version;
+mod volume;
+mod volume_filter;
 mod wait;
 
 use std::ffi::OsString;
@@ -138,6 +147,7 @@ enum Verb {
     Exec(exec::Args),
     Events(events::Args),
     Healthcheck(healthcheck::Args),
+    Cp(cp::Args),
     Top(top::Args),
     Stats(stats::Args),
     Update(update::Args),
@@ -146,6 +156,8 @@ enum Verb {
     Rename(rename::Args),
     Port(port::Args),
     Container(container::Args),
+    Image(image::Args),
+    System(system::Args),
     Images(images::Args),
     Inspect(inspect::Args),
     History(history::Args),
@@ -166,6 +178,7 @@ enum Verb {
     Repair(repair::Args),
     Enable(enable::Args),
     Disable(disable::Args),
+    Volume(volume::Args),
     Version(version::Args),
     Info(info::Args),
     #[command(hide = true)]
@@ -209,8 +222,11 @@ impl Verb {
                 | Self::Df(_)
                 | Self::Verify(_)
                 | Self::Repair(_)
+                | Self::Image(_)
                 | Self::Prune(_)
+                | Self::System(_)
                 | Self::Tag(_)
+                | Self::Volume(_)
         )
     }
 }
@@ -261,10 +277,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Exec(args) => exec::run(&global, args),
         Verb::Events(args) => events::run(&global, &args),
         Verb::Healthcheck(args) => healthcheck::run(&global, &args),
+        Verb::Cp(args) => cp::run(&global, &args),
         Verb::Top(args) => top::run(&global, &args),
         Verb::Stats(args) => stats::run(&global, &args),
         Verb::Update(args) => update::run(&global, &args),
         Verb::Container(args) => container::run(&global, &args),
+        Verb::Image(args) => image::run(&global, args),
+        Verb::System(args) => system::run(&global, &args),
         Verb::Pause(args) => pause::run(&global, &args),
         Verb::Unpause(args) => pause::unpause(&global, &args),
         Verb::Rename(args) => rename::run(&global, &args),
@@ -290,6 +309,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Enable(args) => enable::run(&global, &args),
         Verb::Disable(args) => disable::run(&global, &args),
         Verb::Boot(args) => boot::run(&global, &args),
+        Verb::Volume(args) => volume::run(&global, &args),
         Verb::Version(args) => version::run(&args),
         Verb::Info(args) => info::run(&global, &args),
         Verb::MapIds(args) => map_ids::run(&args),

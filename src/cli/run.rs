@@ -53,7 +53,7 @@ pub(super) fn run(global: &Global, args: Args) -> Outcome {
         }
         Err(error) => {
             // A container that never ran leaves nothing behind; that is worth less than the error itself.
-            let _ = container::remove(&containers, &record.id, true);
+            let _ = container::remove(&containers, &record.id, true, true);
             Err(error).doing(&what)
         }
     }

@@ -35,7 +35,7 @@ pub fn boot(
     for record in records.iter().rev() {
         let status = containers.status(record);
         if record.settings.remove && is_left_over(record, &status) {
-            match remove(containers, &record.id, false) {
+            match remove(containers, &record.id, false, true) {
                 Ok(()) | Err(Error::NoSuchContainer(_)) => {}
                 Err(error) => report(record, Err(error)),
             }

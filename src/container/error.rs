@@ -3,7 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::copy_path::CopyError;
 use super::monitor::Failed;
+use super::volume::VolumeError;
+use crate::runtime::seccomp::ProfileError;
 use crate::sys::remove_tree::RemoveError;
 use crate::{runtime, store};
 
@@ -25,6 +28,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// Something cannot be copied from or to where it was asked for.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
     /// Its processes cannot be stopped for a while.
     #[error("container {0} is running, and cannot be frozen")]
     CannotFreeze(String),
@@ -83,6 +89,15 @@ pub enum Error {
     /// Its monitor could not start it.
     #[error("{}", .0.cause)]
     NotStarted(Failed),
+    /// A seccomp profile makes no sense.
+    #[error("read the seccomp profile `{path}`")]
+    Profile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: ProfileError,
+    },
     /// The kernel gave no random bytes for an id.
     #[error("make an id")]
     Random(#[source] nix::errno::Errno),
@@ -131,6 +146,12 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// Something about a volume or a mount.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    /// The process among a container's files could not do its work.
+    #[error("{}", .0.cause)]
+    Visit(Failed),
     /// An option has a value that cannot work.
     #[error("invalid {what} `{value}`: {why}")]
     Value {
@@ -172,8 +193,9 @@ impl Error {
             ),
             Self::Paused(name) => Some(format!("`mydocker unpause {name}` lets it go on")),
             Self::NotRunning(name) => Some(format!("`mydocker start {name}` starts it")),
-            Self::NotStarted(failed) => failed.hint.clone(),
+            Self::NotStarted(failed) | Self::Visit(failed) => failed.hint.clone(),
             Self::Runtime(error) => error.hint(),
+            Self::Volume(error) => error.hint(),
             _ => None,
         }
     }
@@ -182,10 +204,12 @@ impl Error {
     /// be executed, 1 for what a container's state does not allow, 125 for the rest.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NotStarted(failed) => failed.code,
+            Self::NotStarted(failed) | Self::Visit(failed) => failed.code,
             Self::Runtime(error) => error.exit_code(),
+            Self::Volume(error) => error.exit_code(),
             // What docker's daemon refuses to do with a container that there is or is not.
             Self::AmbiguousId(_)
+            | Self::Copy(_)
             | Self::NoLog(_)
             | Self::NoSuchContainer(_)
             | Self::NotPaused(_)

@@ -4,8 +4,12 @@ mod adjust;
 mod attach;
 mod boot;
 mod boot_hook;
+mod cdi;
 mod client;
+mod copy;
+mod copy_path;
 mod detach;
+mod devices;
 mod error;
 mod events;
 mod events_reader;
@@ -25,6 +29,7 @@ mod prepare;
 mod probe;
 mod record;
 mod run;
+mod security;
 mod settings;
 mod size;
 mod spec;
@@ -33,6 +38,7 @@ mod streams;
 mod update;
 mod usage;
 mod user;
+mod volume;
 mod wait;
 
 pub use adjust::{Adjustments, Host, Limits, Tmpfs, Ulimit};
@@ -40,7 +46,12 @@ pub use attach::{Signals, attach, write_all};
 pub use boot::{Booted, boot, shut_down};
 pub use boot_hook::{BootHook, HookFile, InitSystem};
 pub use client::{Attachment, Left, attach_to};
+pub use copy::{Files, Visit, needs_mounts, open_files};
+pub use copy_path::{
+    CopyError, Destination, Source, base, find_destination, find_directory, find_source,
+};
 pub use detach::DetachKeys;
+pub use devices::{DeviceCgroupRule, DeviceRequest, Devices, Throttle, Throttles};
 pub use error::Error;
 pub use events::{Actor, Event, Journal};
 pub use events_reader::EventReader;
@@ -52,15 +63,21 @@ pub use layer::{Hold, Layer, Started, open_layer};
 pub use lifecycle::{kill, pause, remove, restart, start, stop, unpause, wait};
 pub use log::{LogEntry, Stream};
 pub use logs::{Follow, LogReader};
-pub use options::{MIN_MEMORY, Network, RootSource, RunOptions, UserNamespace, Volume};
+pub use options::{MIN_MEMORY, Network, RootSource, RunOptions, UserNamespace};
 pub use prepare::create;
 pub use probe::probe;
 pub use record::{Containers, Record, now};
 pub use run::run;
+pub use security::Security;
 pub use settings::{LogOptions, RestartPolicy, STOP_TIMEOUT, Settings, parse_signal};
 pub use size::layer_size;
 pub use status::{Finished, Identity, Running, Status};
 pub use streams::Relay;
 pub use update::{Change, update};
 pub use usage::VolumeUsage;
+pub use volume::{
+    MountFault, MountPoint, MountRequest, MountRequests, MountSource, Ownership, Propagation,
+    Recursion, RequestedSource, RequestedVolume, Volume, VolumeError, Volumes, VolumesFrom,
+    prune_volumes, remove_volume,
+};
 pub use wait::{Condition, wait_until};

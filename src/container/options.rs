@@ -6,7 +6,10 @@ use std::str::FromStr;
 
 use super::Error;
 use super::adjust::Adjustments;
+use super::devices::Devices;
+use super::security::Security;
 use super::settings::Settings;
+use super::volume::MountRequests;
 use crate::oci::digest::ImageId;
 use crate::oci::image_config::ContainerConfig;
 
@@ -27,6 +30,8 @@ pub struct RunOptions {
     pub command: Vec<String>,
     /// The file that its id is written to; it must not exist.
     pub cidfile: Option<PathBuf>,
+    /// Devices of the host.
+    pub devices: Devices,
     /// In the place of the image's entry point; empty for none.
     pub entrypoint: Option<String>,
     /// `NAME=value`, or `NAME` to copy the caller's.
@@ -49,14 +54,16 @@ pub struct RunOptions {
     pub network: Network,
     /// Whether nothing can be written to the root filesystem.
     pub read_only: bool,
+    /// What holds it back.
+    pub security: Security,
     /// How it is logged, stopped and started again.
     pub settings: Settings,
     /// `user`, `uid`, `user:group`, `uid:gid`; the image's own where `None`.
     pub user: Option<String>,
     /// Whether the container has a user namespace.
     pub user_namespace: UserNamespace,
-    /// Folders and files of the host shown inside.
-    pub volumes: Vec<Volume>,
+    /// What is mounted inside.
+    pub mounts: MountRequests,
     /// The folder to start in; the image's own where `None`.
     pub workdir: Option<String>,
 }
@@ -99,17 +106,6 @@ pub enum UserNamespace {
     Private,
 }
 
-/// A folder or file of the host shown inside.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Volume {
-    /// Its absolute path on the host.
-    pub source: PathBuf,
-    /// Its absolute path inside.
-    pub destination: String,
-    /// Whether it can only be read.
-    pub read_only: bool,
-}
-
 impl FromStr for Network {
     type Err = Error;
 
@@ -138,62 +134,6 @@ impl FromStr for UserNamespace {
                 value: text.to_owned(),
                 why: "there are `private` and `host`",
             }),
-        }
-    }
-}
-
-impl FromStr for Volume {
-    type Err = Error;
-
-    /// Parses `SRC:DST[:ro|rw]`.
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let refuse = |why| Err(Error::Value { what: "volume", value: text.to_owned(), why });
-        let parts: Vec<&str> = text.split(':').collect();
-        let (source, destination, options) = match parts[..] {
-            [source, destination] => (source, destination, ""),
-            [source, destination, options] => (source, destination, options),
-            _ => return refuse("expected SRC:DST or SRC:DST:ro"),
-        };
-        if !source.starts_with('/') && !source.starts_with("./") && !source.starts_with("../") {
-            return refuse(
-                "named volumes are not supported; the source must be a path that begins with / or ./",
-            );
-        }
-        if !destination.starts_with('/') || destination.bytes().any(|b| b == 0) {
-            return refuse("the destination must be an absolute path");
-        }
-        if destination.split('/').all(|part| matches!(part, "" | "." | "..")) {
-            return refuse("the destination cannot be the root itself");
-        }
-        let mut read_only = false;
-        for option in options.split(',').filter(|option| !option.is_empty()) {
-            match option {
-                "ro" => read_only = true,
-                "rw" => read_only = false,
-                _ => return refuse("the only options are ro and rw"),
-            }
-        }
-        let Ok(source) = std::path::absolute(source) else {
-            return refuse("the working directory cannot be read");
-        };
-        Ok(Self { source, destination: destination.to_owned(), read_only })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn volumes() {
-        let volume: Volume = "/a b:/c:ro".parse().unwrap();
-        let wanted =
-            Volume { source: "/a b".into(), destination: "/c".to_owned(), read_only: true };
-        assert_eq!(volume, wanted);
-        assert!("./x:/y".parse::<Volume>().unwrap().source.is_absolute());
-        for bad in ["", "/a", "/a:b", "/a:/", "/a:/..", "name:/x", "/a:/b:rx", "/a:/b:ro:x", ":/x"]
-        {
-            assert!(bad.parse::<Volume>().is_err(), "{bad}");
         }
     }
 }

@@ -13,7 +13,7 @@ use super::options::{Network, RootSource, RunOptions, UserNamespace};
 use super::record::{Containers, Record, boot_id, new_id, now_with_nanos};
 use super::spec::{self, CallerEnvironment, Request, TTY_GROUP};
 use super::user::UserDatabase;
-use super::{Error, attach, files, health, settings};
+use super::{Error, attach, files, health, settings, volume};
 use crate::oci::digest::ImageId;
 use crate::oci::image_config::ContainerConfig;
 use crate::oci::runtime_spec::{ConsoleSize, Rlimit, Spec};
@@ -21,6 +21,7 @@ use crate::runtime::defaults;
 use crate::runtime::rootless::has_group;
 use crate::runtime::{self, Bundle};
 use crate::store::Store;
+use crate::sys::caps::capget_permitted;
 
 /// Makes a container that waits to be started.
 pub fn create(
@@ -56,6 +57,7 @@ pub(super) fn prepare(
         started: started.then_some(created),
         finished: None,
         labels: options.labels.clone(),
+        mounts: Vec::new(),
         settings: options.settings.clone(),
         restarts: 0,
         stopped: false,
@@ -73,7 +75,7 @@ pub(super) fn prepare(
         }
         Err(error) => {
             // A container that never was leaves nothing behind; that is worth less than the error itself.
-            let _ = containers.remove(&record);
+            let _ = containers.remove_with_volumes(&record);
             Err(error)
         }
     }
@@ -131,12 +133,35 @@ impl Preparation<'_> {
         if let RootSource::Image { tree, .. } = &self.options.root {
             self.containers.create_layer(&self.record.id, tree)?;
         }
+        // Until the record tells who has them, volumes are held.
+        let _holds = self.mount()?;
         let spec = self.build(&folder)?;
         if let Some(path) = &self.options.cidfile {
             write_id(path, &self.record.id)?;
         }
         self.write_down(&folder, &spec)?;
         Ok(spec)
+    }
+
+    /// Finds or makes what is to be mounted.
+    fn mount(&mut self) -> Result<volume::Holds, Error> {
+        let options = self.options;
+        let (tree, image_volumes) = match &options.root {
+            RootSource::Folder(_) => (None, Vec::new()),
+            RootSource::Image { config, tree, .. } => {
+                (Some(tree.as_path()), config.volumes.keys().map(String::as_str).collect())
+            }
+        };
+        let taken = options.adjust.tmpfs.iter().map(|tmpfs| tmpfs.destination().to_owned());
+        let resolution = volume::Resolution {
+            containers: self.containers,
+            requests: &options.mounts,
+            image_volumes,
+            taken: taken.collect(),
+            tree,
+            flush: self.store.syncs(),
+        };
+        volume::resolve(&resolution, &mut self.record.mounts)
     }
 
     fn build(&mut self, folder: &Path) -> Result<Spec, Error> {
@@ -159,20 +184,33 @@ impl Preparation<'_> {
             // Groups that an ordinary user has not got.
             user.additional_gids.retain(|gid| has_group(*gid));
         }
+        let devices = options.devices.open(options.security.privileged)?;
+        let identities = volume::Identities {
+            uid: user.uid,
+            gid: user.gid,
+            ids: self.record.ids,
+            machine_root: runtime::rootless::has_all_ids(),
+        };
+        let mounts = self.record.mounts.iter().map(|mount| mount.mount(&identities));
+        let mounts = mounts.collect::<Result<Vec<_>, _>>()?;
         let spec = spec::build(&Request {
             options,
             id: &self.record.id,
             folder,
             user: &user,
+            devices: &devices,
             ids: self.record.ids,
+            mounts: &mounts,
             caller: &Environment,
             window: attach::user_window()
                 .filter(|_| options.terminal)
                 .map(|(height, width)| ConsoleSize { height, width }),
             rlimits: rlimits(),
+            own_capabilities: capget_permitted().unwrap_or_default(),
             machine_root: runtime::rootless::has_all_ids(),
             has_tty_group: self.record.ids.is_some() || has_group(TTY_GROUP),
         })?;
+        volume::check_images(&self.record.mounts, &spec)?;
         if let Some(process) = &spec.process {
             self.record.command.clone_from(&process.args);
         }

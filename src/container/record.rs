@@ -25,6 +25,7 @@ use super::ids::{self, IdRange};
 use super::names;
 use super::settings::Settings;
 use super::status::Finished;
+use super::volume::{MountPoint, MountSource};
 use crate::oci::digest::ImageId;
 use crate::oci::runtime_spec::{MAX_SPEC, Spec};
 use crate::sys::random::getrandom;
@@ -69,6 +70,9 @@ pub struct Record {
     /// What the user and the image call it by, for people and for filters.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// What the user and the image have had mounted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<MountPoint>,
     /// How it is logged, stopped and started again.
     #[serde(default)]
     pub settings: Settings,
@@ -96,6 +100,15 @@ impl Record {
     /// When it was last started, or made, in seconds since 1970.
     pub fn since(&self) -> i64 {
         self.started.unwrap_or(self.created)
+    }
+
+    /// The images that it stands on or has mounted.
+    pub fn images(&self) -> impl Iterator<Item = &ImageId> {
+        let mounted = self.mounts.iter().filter_map(|mount| match &mount.source {
+            MountSource::Image { id, .. } => Some(id),
+            _ => None,
+        });
+        self.image_id.iter().chain(mounted)
     }
 }
 
@@ -206,8 +219,13 @@ impl Containers {
         let missing = || Error::NoSuchContainer(id.to_owned());
         let mut record = self.read(id)?.ok_or_else(missing)?;
         change(&mut record);
-        self.write(&record)?;
+        self.write(&record).map_err(|error| self.or_gone(id, error))?;
         Ok(record)
+    }
+
+    /// Why something of a container's could not be done: if it was removed meanwhile, that.
+    pub(super) fn or_gone(&self, id: &str, error: Error) -> Error {
+        if self.folder(id).exists() { error } else { Error::NoSuchContainer(id.to_owned()) }
     }
 
     /// Locks the container's folder until the lock is dropped: for changes of its record and its log.

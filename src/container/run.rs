@@ -7,6 +7,7 @@ use super::monitor::Watcher;
 use super::options::RunOptions;
 use super::record::{Containers, Record, now};
 use super::status::{Finished, Identity};
+use super::volume::MountPoint;
 use super::{Error, ids, prepare, streams};
 use crate::oci::runtime_spec::Spec;
 use crate::runtime::{self, ExitStatus, Stdio};
@@ -32,7 +33,7 @@ pub fn run(
         }
         Err(error) => {
             // A container that never ran leaves nothing behind; that is worth less than the error itself.
-            let _ = containers.destroy(&record);
+            let _ = containers.destroy_with_volumes(&record);
             Err(error)
         }
     }
@@ -40,8 +41,11 @@ pub fn run(
 
 fn finish(containers: &Containers, record: &Record, remove: bool, code: u8) -> Result<(), Error> {
     ids::release(containers.run_folder(), &record.id, record.ids);
-    let done =
-        if remove { containers.destroy(record) } else { containers.set_finished(&record.id, code) };
+    let done = if remove {
+        containers.destroy_with_volumes(record)
+    } else {
+        containers.set_finished(&record.id, code)
+    };
     match done {
         // `rm -f` was faster.
         Err(_) if !containers.folder(&record.id).exists() => Ok(()),
@@ -69,6 +73,7 @@ fn start_and_wait(
         stdio,
         idmap_binds: true,
         die_with_parent: true,
+        confined: record.mounts.iter().filter_map(MountPoint::confined).collect(),
         ..runtime::Options::default()
     };
     let mut bundle = prepare::bundle(containers, record, spec);

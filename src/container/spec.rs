@@ -5,10 +5,11 @@
 
 use std::path::Path;
 
+use super::devices::Handed;
 use super::files;
 use super::options::{DEFAULT_PIDS_LIMIT, Network, RootSource, RunOptions, UserNamespace};
 use super::user::User;
-use super::{Error, IdRange};
+use super::{Error, IdRange, volume};
 use crate::oci::image_config::ContainerConfig;
 use crate::oci::runtime_spec::linux::{
     Cpu, IdMapping, Linux, Memory, Namespace, NamespaceKind, Pids, Resources,
@@ -18,7 +19,6 @@ use crate::oci::runtime_spec::{
     Capabilities, ConsoleSize, Mount, Process, Rlimit, Root, Spec, VERSION,
 };
 use crate::runtime::defaults;
-use crate::runtime::seccomp::default_seccomp;
 
 /// The search path of a program whose image does not say one, as with docker.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -35,12 +35,18 @@ pub(super) struct Request<'a> {
     /// The container's folder, with its `/etc` files.
     pub(super) folder: &'a Path,
     pub(super) user: &'a User,
+    /// The devices that it is handed.
+    pub(super) devices: &'a Handed,
     /// The ids on the host that the container's stand for; none without a user namespace.
     pub(super) ids: Option<IdRange>,
+    /// What the user and the image have had mounted.
+    pub(super) mounts: &'a [Mount],
     /// The caller's environment, for `-e NAME`.
     pub(super) caller: &'a dyn CallerEnvironment,
     pub(super) window: Option<ConsoleSize>,
     pub(super) rlimits: Vec<Rlimit>,
+    /// The capabilities that this process can hand on, as the kernel's mask.
+    pub(super) own_capabilities: u64,
     /// Whether this process is root of the whole machine, and not only of a user namespace.
     pub(super) machine_root: bool,
     /// Whether the group that terminals belong to exists inside, which it does not where there is but one id.
@@ -60,7 +66,11 @@ pub(super) fn build(request: &Request<'_>) -> Result<Spec, Error> {
         RootSource::Image { config, .. } => config,
         RootSource::Folder(_) => &empty,
     };
-    let capabilities = options.adjust.capabilities(defaults::capabilities())?;
+    let mut capabilities = options.adjust.capabilities(options.security.usual_capabilities())?;
+    if request.ids.is_none() {
+        // Only a new user namespace has what this process has not.
+        capabilities.retain(request.own_capabilities);
+    }
     let process = Process {
         terminal: options.terminal,
         console_size: request.window,
@@ -88,15 +98,19 @@ pub(super) fn build(request: &Request<'_>) -> Result<Spec, Error> {
             uid_mappings: mappings(request.ids),
             gid_mappings: mappings(request.ids),
             cgroups_path: Some(format!("/mydocker/{}", request.id)),
+            devices: request.devices.nodes.clone(),
             resources: Some(resources(request)),
-            seccomp: Some(default_seccomp(&capabilities)),
-            masked_paths: defaults::masked_paths(),
-            readonly_paths: defaults::readonly_paths(),
             ..Linux::default()
         }),
         ..Spec::default()
     };
     options.adjust.apply(&mut spec);
+    options.security.apply(&mut spec, &capabilities);
+    request.devices.edits.apply(&mut spec);
+    let own = request.mounts.iter().map(|mount| mount.destination.clone());
+    let tmpfs = options.adjust.tmpfs.iter().map(|tmpfs| tmpfs.destination().to_owned());
+    volume::arrange(&mut spec.mounts, &own.chain(tmpfs).collect::<Vec<_>>());
+    spec.linux.get_or_insert_default().rootfs_propagation = root_propagation(request);
     Ok(spec)
 }
 
@@ -195,16 +209,17 @@ fn mounts(request: &Request<'_>) -> Vec<Mount> {
         options.extend(request.options.read_only.then_some("ro"));
         mounts.push(Mount::bind(&source, &format!("/etc/{name}"), &options));
     }
-    for volume in &request.options.volumes {
-        let mut options = vec!["rbind", "rprivate", "nosuid", "nodev"];
-        options.extend(volume.read_only.then_some("rro"));
-        mounts.push(Mount::bind(
-            &volume.source.display().to_string(),
-            &volume.destination,
-            &options,
-        ));
-    }
+    mounts.extend(request.mounts.iter().cloned());
     mounts
+}
+
+/// Mount events only come out of a container whose root they come out of. A user namespace keeps them in.
+fn root_propagation(request: &Request<'_>) -> Option<String> {
+    let is_shared = |mount: &Mount| {
+        mount.options.iter().any(|option| matches!(option.as_str(), "shared" | "rshared"))
+    };
+    let shared = request.ids.is_none() && request.mounts.iter().any(is_shared);
+    shared.then(|| "shared".to_owned())
 }
 
 /// Limits, and without any user namespace the devices: in one, nodes cannot be made and mounts show none.
@@ -221,9 +236,14 @@ fn resources(request: &Request<'_>) -> Resources {
     let default = request.machine_root.then_some(DEFAULT_PIDS_LIMIT);
     let pids = options.pids_limit.or(default).filter(|limit| *limit > 0);
     let pids = pids.map(|limit| Pids { limit: Some(limit) });
-    let in_the_open = request.ids.is_none() && request.machine_root;
-    let devices = if in_the_open { defaults::device_rules() } else { Vec::new() };
-    Resources { memory, cpu, pids, devices, ..Resources::default() }
+    let devices = if request.machine_root {
+        request.devices.rules(request.ids.is_none())
+    } else {
+        Vec::new()
+    };
+    let mut resources = Resources { memory, cpu, pids, devices, ..Resources::default() };
+    request.devices.limit(&mut resources);
+    resources
 }
 
 /// Processor time as the kernel counts it out: so many microseconds in each period, and its length.
@@ -263,6 +283,7 @@ mod tests {
             },
             command: Vec::new(),
             cidfile: None,
+            devices: super::super::devices::Devices::default(),
             entrypoint: None,
             env: Vec::new(),
             hostname: None,
@@ -274,10 +295,11 @@ mod tests {
             name: None,
             network: Network::None,
             read_only: false,
+            security: super::super::security::Security::default(),
             settings: Settings::default(),
             user: None,
             user_namespace: UserNamespace::Private,
-            volumes: Vec::new(),
+            mounts: super::super::volume::MountRequests::default(),
             workdir: None,
         }
     }
@@ -289,10 +311,13 @@ mod tests {
             id: &"0123456789abcdef".repeat(4),
             folder: Path::new("/c"),
             user: &user,
+            devices: &Handed::default(),
             ids: Some(IdRange { first: 1_000_000, size: 65_536 }),
+            mounts: &[],
             caller: &Caller,
             window: None,
             rlimits: Vec::new(),
+            own_capabilities: u64::MAX,
             machine_root: true,
             has_tty_group: true,
         })

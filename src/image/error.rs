@@ -183,6 +183,15 @@ pub enum Error {
         /// What it lacks.
         why: &'static str,
     },
+    /// An archive could not be laid into a directory.
+    #[error("copy to `{path}`")]
+    Lay {
+        /// What it was copied to.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: unpack::Error,
+    },
     /// Packing a folder into a layer failed.
     #[error("pack `{path}`")]
     Pack {

@@ -86,6 +86,7 @@ pub(super) struct Ready {
 /// Unpacks an uncompressed layer while it is hashed and copied into the staging folder; returns its digest as well, and
 /// its size in bytes. It becomes the only layer of its image.
 pub(super) fn unpack_ahead(
+    store: &Store,
     staging: &Staging,
     tar: &mut File,
     limits: &Limits,
@@ -102,9 +103,10 @@ pub(super) fn unpack_ahead(
         ..Destination::new(folder.as_fd(), limits)
     };
     let mut copy = Copy { inner: tar, file: staging.create_file(NAME)?, size: 0 };
-    let done = unpack::unpack_layer(&mut copy, Compression::None, None, &dest);
-    let layer = |source| Error::Layer { layer: shown.to_owned(), source };
-    let (unpacked, diff_id) = done.map_err(layer)?;
+    let (unpacked, diff_id) = store.writing_back(|| {
+        let done = unpack::unpack_layer(&mut copy, Compression::None, None, &dest);
+        done.map_err(|source| Error::Layer { layer: shown.to_owned(), source })
+    })?;
     staging.rename_blob(NAME, diff_id.digest())?;
     let size = copy.size;
     Ok((Ready { unpacked: Unpacked { folder, layer: unpacked }, origins }, diff_id, size))
@@ -173,6 +175,10 @@ impl<'a> Build<'a> {
     }
 
     fn tree(&self, images: &[Image]) -> Result<Tree, Error> {
+        self.store.writing_back(|| self.make_tree(images))
+    }
+
+    fn make_tree(&self, images: &[Image]) -> Result<Tree, Error> {
         let donors = match self.sharing {
             Sharing::Links if self.vouched => Donors::find(self.store, images, self.diff_ids),
             _ => Donors::default(),

@@ -33,6 +33,7 @@ mod spawn;
 mod state;
 mod stats;
 mod tune;
+mod visit;
 
 pub use console::send_console;
 pub use container::{Container, State, delete_unfinished};
@@ -47,3 +48,4 @@ pub use process::{ExitStatus, Process, create, run};
 pub use seal::{is_sealed, seal, seal_for};
 pub use state::{Entry, Record, States, Status};
 pub use stats::Stats;
+pub use visit::{Visitor, visit};

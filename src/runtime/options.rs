@@ -51,6 +51,9 @@ pub struct Options {
     /// Whether bind mounts and a root directory show the owners on disk as they are to the user namespace's root, where
     /// the spec does not say so mount by mount. Where a filesystem cannot, a bind mount goes without, with a warning.
     pub idmap_binds: bool,
+    /// Folders whose content others may change: the source of a bind mount that is below one is looked for there without
+    /// being led out by links, whoever exchanges what on the way (CVE-2021-25741 and its like).
+    pub confined: Vec<PathBuf>,
     /// Whether systemd makes the control group: `cgroupsPath` is then `slice:prefix:name`.
     pub systemd_cgroup: bool,
     /// Whether the program is killed when this one ends.

@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::statfs::{FsType, fstatfs};
 
 /// How a directory is opened that will only be passed to `*at` calls.
 pub const PATH_DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
@@ -33,12 +34,51 @@ pub fn open_on_mount(dir: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> nix::Res
     resolve(dir, path, flags, resolve_flags)
 }
 
+/// Opens `path` beneath `dir`; links are followed as long as they do not lead out of it.
+///
+/// # Errors
+/// openat2(2): `EXDEV` where the path, or a link on the way, would leave `dir`, as every absolute link does.
+pub fn open_within(dir: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> nix::Result<OwnedFd> {
+    resolve(dir, path, flags, ResolveFlag::RESOLVE_BENEATH)
+}
+
 /// Opens `path` as if `root` were the root directory: symbolic links are followed, and neither they nor `..` lead out.
 ///
 /// # Errors
 /// openat2(2): `ELOOP` after 40 links.
 pub fn open_in_root(root: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> nix::Result<OwnedFd> {
     resolve(root, path, flags, ResolveFlag::RESOLVE_IN_ROOT)
+}
+
+/// Opens `path` from `dir` on, following symbolic links to wherever they lead for this process, but for the magic links of
+/// proc.
+///
+/// # Errors
+/// openat2(2): `ELOOP` also for a magic link.
+pub fn open_following(dir: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> nix::Result<OwnedFd> {
+    resolve(dir, path, flags, ResolveFlag::empty())
+}
+
+/// Whether a file lies on a file system whose files the kernel makes up: proc, sysfs, control groups and their like.
+///
+/// # Errors
+/// fstatfs(2).
+pub fn is_of_the_kernel(file: BorrowedFd<'_>) -> nix::Result<bool> {
+    /// From `linux/magic.h`; those of BPF, cgroup v1 and v2, debugfs, devpts, proc, message queues, securityfs, sysfs and
+    /// tracefs.
+    const MAGIC: [FsType; 10] = [
+        FsType(0xcafe_4a11),
+        FsType(0x0027_e0eb),
+        FsType(0x6367_7270),
+        FsType(0x6462_6720),
+        FsType(0x0000_1cd1),
+        FsType(0x0000_9fa0),
+        FsType(0x1980_0202),
+        FsType(0x7363_6673),
+        FsType(0x6265_6572),
+        FsType(0x7472_6163),
+    ];
+    Ok(MAGIC.contains(&fstatfs(file)?.filesystem_type()))
 }
 
 fn resolve(
@@ -105,6 +145,7 @@ pub struct DirReader {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    inode: u64,
 }
 
 /// The fixed part of `struct linux_dirent64` (getdents64(2)) before its name.
@@ -113,7 +154,7 @@ const DIRENT_NAME: usize = 19;
 impl DirReader {
     /// Reads the directory that `fd` has open for reading, from its present offset.
     pub fn new(fd: OwnedFd) -> Self {
-        Self { fd, buffer: vec![0; 16 << 10], start: 0, end: 0 }
+        Self { fd, buffer: vec![0; 16 << 10], start: 0, end: 0, inode: 0 }
     }
 
     /// The directory's descriptor.
@@ -125,6 +166,12 @@ impl DirReader {
     /// The directory's descriptor, when all of it has been read.
     pub fn into_fd(self) -> OwnedFd {
         self.fd
+    }
+
+    /// The inode number of the last entry, as the directory has it. What stat(2) says may be another number: behind a mount,
+    /// or on a file system that makes its own.
+    pub fn inode(&self) -> u64 {
+        self.inode
     }
 
     /// Starts over from the directory's first entry.
@@ -153,6 +200,8 @@ impl DirReader {
             let (Some(&[low, high]), Some(&kind)) = (record.get(16..18), record.get(18)) else {
                 return Err(Errno::EIO);
             };
+            let inode = record.first_chunk().copied().map(u64::from_ne_bytes);
+            self.inode = inode.unwrap_or_default();
             let length = usize::from(u16::from_ne_bytes([low, high]));
             let name = record.get(DIRENT_NAME..length).ok_or(Errno::EIO)?;
             let name_end = CStr::from_bytes_until_nul(name).map_err(|_| Errno::EIO)?.count_bytes();

@@ -4,6 +4,7 @@
 //! extractor never hands a path of the archive to the kernel, but walks component by component on directory
 //! descriptors (`walk`).
 
+mod chunk;
 mod compression;
 pub mod confine;
 mod create;
@@ -12,6 +13,7 @@ mod encode;
 mod error;
 mod extract;
 mod gzip;
+mod lay;
 mod layer;
 mod limits;
 pub mod list;
@@ -29,17 +31,19 @@ mod syscalls;
 mod tar;
 mod tree;
 mod walk;
+mod writer;
 mod xz;
 
 pub use self::compression::{Compression, decoder};
 pub use self::encode::{Encoder, measure};
 pub use self::error::Error;
+pub use self::lay::{Laid, Laying, Owners, lay};
 pub use self::layer::Layer;
 pub use self::limits::{LimitError, Limits};
 pub use self::look::{diff_id, file_bytes, names};
 pub use self::members::{Member, members};
 pub use self::merge::merge;
 pub use self::overlay::{Change, ChangeKind, Overlay, changes, pack_changes, pack_merged};
-pub use self::pack::pack;
+pub use self::pack::{pack, pack_files};
 pub use self::share::Donor;
 pub use self::stream::{Destination, extract, replay_layer, unpack_layer};

@@ -2,7 +2,7 @@
 
 use nix::sys::stat::FileStat;
 
-use super::list::{ContentHasher, Made, Origin, Origins};
+use super::list::{Attributes, ContentHasher, Made, Origin, Origins};
 use super::tar::Xattr;
 
 /// A layer's notes, on their way into the image's table.
@@ -30,6 +30,7 @@ impl<'a> Notes<'a> {
         let has_xattrs = !xattrs.is_empty();
         self.origins.note(Made {
             inode: stat.st_ino,
+            attributes: Attributes::from(stat),
             origin,
             digest,
             sparse,

@@ -19,7 +19,7 @@ use super::error::Error;
 use super::limits::Limits;
 use super::path::{OPAQUE, Target, WHITEOUT, target};
 use super::tar::Xattr;
-use crate::sys::fs::{DirReader, READ_DIRECTORY, open_beneath, open_on_mount};
+use crate::sys::fs::{DirReader, READ_DIRECTORY, is_of_the_kernel, open_beneath, open_on_mount};
 use crate::sys::xattr::{fgetxattr, flistxattr};
 
 /// The longest name that fits a header without a prefix, in bytes.
@@ -56,10 +56,46 @@ pub(super) enum Names {
     Layer,
 }
 
+/// Writes the file `name` of `dir` as an uncompressed archive of any names, or with an empty `name` all of `dir`; the
+/// archive calls it `top`, and what is in it by names below that.
+///
+/// What is mounted in it is part of it, but for file systems that the kernel itself fills, of which only the directories
+/// that they are mounted on are written, and but for sockets. Symbolic links are never followed. Says the sum of the sizes
+/// of all files, in bytes.
+///
+/// # Errors
+/// As [`pack`].
+pub fn pack_files(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    top: &[u8],
+    out: &mut dyn Write,
+) -> Result<u64, Error> {
+    let mut packer = Packer::new(out, Names::Any);
+    packer.copying = Some(Copying { from: name.to_vec(), to: top.to_vec() });
+    let mut paths = vec![name.to_vec()];
+    while let Some(path) = paths.pop() {
+        if packer.entry(dir, &path)? {
+            for name in packer.list(dir, &path)?.into_iter().rev() {
+                paths.push(join(&path, &name));
+            }
+        }
+    }
+    let bytes = packer.bytes;
+    packer.finish().map(|()| bytes)
+}
+
+/// What is renamed in an archive that is a copy and no layer.
+struct Copying {
+    from: Vec<u8>,
+    to: Vec<u8>,
+}
+
 /// An archive that is being filled with the files of a tree, or of several.
 pub(super) struct Packer<'a> {
     tar: Builder<&'a mut dyn Write>,
     names: Names,
+    copying: Option<Copying>,
     /// The first name of each file that has several, by device and inode.
     links: HashMap<(u64, u64), Vec<u8>>,
     /// The sum of the sizes of all files, in bytes.
@@ -68,7 +104,7 @@ pub(super) struct Packer<'a> {
 
 impl<'a> Packer<'a> {
     pub(super) fn new(out: &'a mut dyn Write, names: Names) -> Self {
-        Self { tar: Builder::new(out), names, links: HashMap::new(), bytes: 0 }
+        Self { tar: Builder::new(out), names, copying: None, links: HashMap::new(), bytes: 0 }
     }
 
     /// Writes the end-of-archive marker.
@@ -93,11 +129,7 @@ impl<'a> Packer<'a> {
             return Err(Error::name(path, "as a layer's entry it would be a whiteout"));
         }
         let failed = |errno| Error::entry("read", path, errno);
-        let look = OFlag::O_PATH | OFlag::O_NOFOLLOW;
-        let (fd, mounted) = match open_on_mount(root, path, look) {
-            Err(Errno::EXDEV) => (open_beneath(root, path, look).map_err(failed)?, true),
-            other => (other.map_err(failed)?, false),
-        };
+        let (fd, mounted) = self.look(root, path).map_err(failed)?;
         let fields = Fields::of(&fstat(&fd).map_err(failed)?);
         let kind = match fields.kind {
             SFlag::S_IFDIR => EntryType::Directory,
@@ -120,6 +152,7 @@ impl<'a> Packer<'a> {
         }
         if fields.links > 1 {
             if let Some(first) = self.links.get(&fields.inode).cloned() {
+                let first = self.shown_as(&first);
                 self.write(path, &fields, EntryType::Link, &first, &[])?;
                 return Ok(false);
             }
@@ -134,6 +167,34 @@ impl<'a> Packer<'a> {
             _ => self.write(path, &fields, kind, b"", &[])?,
         }
         Ok(false)
+    }
+
+    /// Opens `path` as a place, and says whether it is a mount that is to be left out.
+    fn look(&self, root: BorrowedFd<'_>, path: &[u8]) -> nix::Result<(OwnedFd, bool)> {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW;
+        match open_on_mount(root, path, flags) {
+            Err(Errno::EXDEV) => {
+                let fd = open_beneath(root, path, flags)?;
+                let left_out = self.copying.is_none() || is_of_the_kernel(fd.as_fd())?;
+                Ok((fd, left_out))
+            }
+            other => Ok((other?, false)),
+        }
+    }
+
+    /// The names in a directory, in order.
+    fn list(&self, root: BorrowedFd<'_>, path: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
+        let open = if self.copying.is_some() { open_beneath } else { open_on_mount };
+        let dir = open(root, path, READ_DIRECTORY).map_err(|e| Error::entry("list", path, e))?;
+        names(dir, path)
+    }
+
+    /// The name that the archive has for `path`.
+    fn shown_as(&self, path: &[u8]) -> Vec<u8> {
+        let Some(Copying { from, to }) = &self.copying else { return path.to_vec() };
+        let below = path.get(from.len()..).unwrap_or_default();
+        let below = below.strip_prefix(b"/").unwrap_or(below);
+        if below.is_empty() { to.clone() } else { join(to, below) }
     }
 
     fn file(&mut self, root: BorrowedFd<'_>, path: &[u8], fields: &Fields) -> Result<(), Error> {
@@ -190,10 +251,11 @@ impl<'a> Packer<'a> {
             header.set_device_major(narrow(major(fields.device))).map_err(Error::Write)?;
             header.set_device_minor(narrow(minor(fields.device))).map_err(Error::Write)?;
         }
-        let name = match (path, kind) {
+        let name = self.shown_as(path);
+        let name = match (&name[..], kind) {
             (b"", _) => b"./".to_vec(),
-            (_, EntryType::Directory) => [path, b"/"].concat(),
-            _ => path.to_vec(),
+            (_, EntryType::Directory) => [&name[..], b"/"].concat(),
+            _ => name,
         };
         let mut records = Vec::new();
         let old = header.as_old_mut();
@@ -280,7 +342,11 @@ pub(super) fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
 /// The names in a directory, in order.
 pub(super) fn list(root: BorrowedFd<'_>, path: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
     let failed = |errno| Error::entry("list", path, errno);
-    let dir = open_on_mount(root, path, READ_DIRECTORY).map_err(failed)?;
+    names(open_on_mount(root, path, READ_DIRECTORY).map_err(failed)?, path)
+}
+
+fn names(dir: OwnedFd, path: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
+    let failed = |errno| Error::entry("list", path, errno);
     let mut reader = DirReader::new(dir);
     let mut names = Vec::new();
     while let Some((name, _)) = reader.next_entry().map_err(failed)? {

@@ -6,6 +6,8 @@
 mod connect_proxy;
 #[path = "../support/fake_registry.rs"]
 mod fake_registry;
+#[path = "../support/limited.rs"]
+mod limited;
 #[path = "../support/image.rs"]
 mod made;
 #[macro_use]
@@ -17,12 +19,15 @@ mod bundle;
 mod commit;
 mod contents;
 mod copy;
+mod cp;
 mod crash;
 mod detached;
+mod devices;
 mod disk_usage;
 mod errors;
 mod events;
 mod exec;
+mod flags;
 mod health;
 mod history;
 mod hostile_images;
@@ -37,6 +42,7 @@ mod login;
 mod logs;
 mod many;
 mod memory;
+mod mounts;
 mod network;
 mod options;
 mod process;
@@ -51,10 +57,13 @@ mod run;
 mod save;
 mod search;
 mod secure_registry;
+mod security_options;
 mod sharing;
 mod shown;
 mod signals;
+mod system;
 mod tag;
 mod terminal;
 mod tree_lists;
 mod verify;
+mod volumes;

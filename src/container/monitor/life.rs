@@ -16,6 +16,7 @@ use super::super::ids;
 use super::super::log::{Log, Stream};
 use super::super::record::{Containers, Record, boot_id, now, replace, to_json};
 use super::super::status::{Finished, Identity};
+use super::super::volume::{MountPoint, shift_owners};
 use super::super::{Error, prepare};
 use super::listener::Listener;
 use super::lock::lock;
@@ -150,6 +151,7 @@ impl<'a> Life<'a> {
             stdio,
             idmap_binds: true,
             every_controller: true,
+            confined: self.record.mounts.iter().filter_map(MountPoint::confined).collect(),
             ..runtime::Options::default()
         };
         let bundle = prepare::bundle(self.containers, &self.record, &self.spec);
@@ -198,8 +200,10 @@ impl<'a> Life<'a> {
         let (Some(range), Some(linux)) = (range, self.spec.linux.as_mut()) else { return Ok(()) };
         let mapping = IdMapping { container_id: 0, host_id: range.first, size: range.size };
         if linux.uid_mappings.first() != Some(&mapping) {
+            let old = linux.uid_mappings.first().map_or(0, |mapping| mapping.host_id);
             linux.uid_mappings = vec![mapping];
             linux.gid_mappings = vec![mapping];
+            shift_owners(&mut self.spec, old, range.first);
             let path = config(self.containers, &id);
             replace(&path, &to_json(&self.spec, &path)?)?;
         }
@@ -352,7 +356,7 @@ impl<'a> Life<'a> {
         ids::release(self.containers.run_folder(), &id, self.record.ids);
         self.containers.forget_process(&id)?;
         if self.record.settings.remove {
-            let removed = self.containers.destroy(&self.record);
+            let removed = self.containers.destroy_with_volumes(&self.record);
             if self.containers.folder(&id).exists() {
                 removed?;
             }

@@ -238,7 +238,7 @@ impl Import<'_> {
     fn plain_layer(&self, tar: &mut File) -> Result<Vec<Imported>, Error> {
         let shown = self.input.shown();
         let (ready, diff_id, size) =
-            layers::unpack_ahead(self.staging, tar, &self.options.limits, &shown)?;
+            layers::unpack_ahead(self.store, self.staging, tar, &self.options.limits, &shown)?;
         let layer = Descriptor::new(OCI_LAYER, diff_id.digest().clone(), size);
         self.single_layer(layer, diff_id, Some(ready))
     }

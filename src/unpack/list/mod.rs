@@ -30,7 +30,7 @@ use crate::oci::digest::DiffId;
 
 pub use self::compare::{Change, Depth, Difference, compare};
 pub(super) use self::content::ContentHasher;
-pub(super) use self::origins::Made;
+pub(super) use self::origins::{Attributes, Made};
 pub use self::origins::{Origin, Origins};
 pub use self::read::ListReader;
 pub(super) use self::scan::mtime;
