@@ -31,6 +31,7 @@ mod image;
 mod images;
 mod import;
 mod info;
+mod init;
 mod inspect;
 mod inspect_container;
 mod inspect_mounts;
@@ -46,6 +47,7 @@ mod map_ids;
 mod moment;
 mod monitor;
 mod mount_options;
+mod namespace_options;
 mod oci;
 mod output;
 mod pause;
@@ -176,9 +178,9 @@ enum Verb {
     Inventory(inventory::Args),
     Verify(verify::Args),
     Repair(repair::Args),
+    Volume(volume::Args),
     Enable(enable::Args),
     Disable(disable::Args),
-    Volume(volume::Args),
     Version(version::Args),
     Info(info::Args),
     #[command(hide = true)]
@@ -239,6 +241,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     if let Some(args) = monitor::is_meant(&args) {
         return monitor::main(args);
+    }
+    if let Some(program) = init::is_meant(&args) {
+        return init::main(program);
     }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
@@ -306,10 +311,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Inventory(args) => inventory::run(&global, args),
         Verb::Verify(args) => verify::run(&global, &args),
         Verb::Repair(args) => repair::run(&global, &args),
+        Verb::Volume(args) => volume::run(&global, &args),
         Verb::Enable(args) => enable::run(&global, &args),
         Verb::Disable(args) => disable::run(&global, &args),
         Verb::Boot(args) => boot::run(&global, &args),
-        Verb::Volume(args) => volume::run(&global, &args),
         Verb::Version(args) => version::run(&args),
         Verb::Info(args) => info::run(&global, &args),
         Verb::MapIds(args) => map_ids::run(&args),

@@ -34,6 +34,9 @@ pub enum Error {
     /// Its processes cannot be stopped for a while.
     #[error("container {0} is running, and cannot be frozen")]
     CannotFreeze(String),
+    /// Another container's namespaces cannot be shared.
+    #[error("join the namespaces of another container")]
+    Join(#[source] Box<Error>),
     /// A monitor could not be started or reached.
     #[error("{verb} the container's monitor")]
     Monitor {
@@ -172,6 +175,7 @@ impl Error {
                 "remove that container with `mydocker rm {id}`, or choose another name"
             )),
             Self::NoSuchContainer(_) => Some("`mydocker ps -a` lists them".to_owned()),
+            Self::Join(error) => error.hint(),
             Self::Running(id) => Some(format!("`mydocker rm -f {id}` kills and removes it")),
             Self::CannotFreeze(_) => Some(
                 "it has no control group of its own; wait for its end, or `commit --pause=false`"

@@ -65,7 +65,10 @@ pub fn remove(
         match remove_ended(containers, &record) {
             // Somebody else has started it meanwhile.
             Err(Error::Running(_)) if force && Instant::now() < deadline => {}
-            removed => break removed?,
+            removed => {
+                removed?;
+                break;
+            }
         }
     }
     if volumes { volume::remove_anonymous(containers, &record) } else { Ok(()) }

@@ -144,13 +144,18 @@ impl<'a> Life<'a> {
         let id = self.record.id.clone();
         // `update` may have changed it since the last start.
         self.spec = self.containers.spec(&id)?;
-        self.claim_ids()?;
+        let mut joined = prepare::join(self.containers, &mut self.record, &mut self.spec)?;
+        if joined.ids.is_none() {
+            self.claim_ids()?;
+        }
         prepare::check_root(&self.spec)?;
         let (stdio, mut streams) = self.streams()?;
         let options = runtime::Options {
             stdio,
             idmap_binds: true,
             every_controller: true,
+            mounts: joined.take_mounts(),
+            init: self.record.settings.init,
             confined: self.record.mounts.iter().filter_map(MountPoint::confined).collect(),
             ..runtime::Options::default()
         };
