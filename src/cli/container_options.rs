@@ -14,9 +14,11 @@ use super::device_options::DeviceArgs;
 use super::failure::{Failure, While as _};
 use super::health_options::HealthArgs;
 use super::mount_options::MountArgs;
+use super::namespace_options::NamespaceArgs;
 use super::security_options::SecurityArgs;
 use crate::container::{
-    self, LogOptions, Network, RestartPolicy, RootSource, RunOptions, Settings, UserNamespace,
+    self, LogOptions, Namespaces, Network, RestartPolicy, RootSource, RunOptions, Settings,
+    UserNamespace,
 };
 use crate::image::{self, Image};
 use crate::registry::{self, Client};
@@ -54,6 +56,9 @@ pub(super) struct ContainerArgs {
     /// Host name inside
     #[arg(short, long, value_name = "NAME")]
     hostname: Option<String>,
+    /// Have an init process pass signals on to the program and reap what it orphans
+    #[arg(long)]
+    init: bool,
     /// Pass standard input on
     #[arg(short, long)]
     interactive: bool,
@@ -75,8 +80,10 @@ pub(super) struct ContainerArgs {
     /// Name of the container [default: made up]
     #[arg(long)]
     name: Option<String>,
-    /// Network: none, or host for the host's own
-    #[arg(long, alias = "net", value_name = "none|host", default_value = "none", value_parser = parse::<Network>)]
+    #[command(flatten)]
+    namespaces: NamespaceArgs,
+    /// Network: none, host for the host's own, or that of a container
+    #[arg(long, alias = "net", value_name = "none|host|container:NAME", default_value = "none", value_parser = parse::<Network>)]
     network: Network,
     /// Processes that it may have at a time; -1 for any number [default: 2048]
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
@@ -122,8 +129,8 @@ pub(super) struct ContainerArgs {
     /// Run as this user
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
-    /// User namespace: private, or host for none [default: private, host with --privileged]
-    #[arg(long, value_name = "private|host", value_parser = parse::<UserNamespace>)]
+    /// User namespace: private, host for none, or that of a container [default: private; host with --privileged]
+    #[arg(long, value_name = "private|host|container:NAME", value_parser = parse::<UserNamespace>)]
     userns: Option<UserNamespace>,
     /// Folder to start in
     #[arg(short, long, value_name = "DIR")]
@@ -157,10 +164,24 @@ impl ContainerArgs {
         self.user_namespace() == UserNamespace::Host
     }
 
+    fn namespaces(&self, what: &str) -> Result<Namespaces, Failure> {
+        let shared =
+            self.namespaces.shares_names() || matches!(self.network, Network::Container(_));
+        if shared && self.hostname.is_some() {
+            let hint = "the name is that of the namespace's owner: leave out --hostname";
+            return Err(Failure::new(
+                what,
+                "conflicting options: --hostname and --uts or --network",
+                hint,
+            ));
+        }
+        self.namespaces.namespaces(what)
+    }
+
     fn user_namespace(&self) -> UserNamespace {
         let usual =
-            if self.security.privileged { UserNamespace::Host } else { UserNamespace::Private };
-        self.userns.unwrap_or(usual)
+            if self.security.privileged { UserNamespace::Host } else { UserNamespace::Usual };
+        self.userns.clone().unwrap_or(usual)
     }
 
     /// What is being done, for messages: `run busybox`.
@@ -195,6 +216,7 @@ impl ContainerArgs {
         let settings = self.settings(what, stdin_once)?;
         let labels = self.labels(what)?;
         let adjust = self.adjust.adjustments(what)?;
+        let namespaces = self.namespaces(what)?;
         let devices = self.devices.devices(what)?;
         let security = self.security.security(what)?;
         let user_namespace = self.user_namespace();
@@ -226,6 +248,7 @@ impl ContainerArgs {
             cpus: self.cpus,
             pids_limit: self.pids_limit,
             name: self.name,
+            namespaces,
             network: self.network,
             read_only: self.read_only,
             security,
@@ -256,6 +279,8 @@ impl ContainerArgs {
             log: (self.log_driver == LogDriver::JsonFile).then_some(log),
             stop_signal: self.stop_signal,
             stop_timeout: self.stop_timeout,
+            init: self.init,
+            privileged: self.security.privileged,
             remove: self.rm,
             interactive: self.interactive,
             stdin_once: self.interactive && stdin_once,

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{inspect_mounts, output};
 use crate::container::{self, Containers, Record, Status};
 use crate::oci::runtime_spec::Spec;
-use crate::oci::runtime_spec::linux::Resources;
+use crate::oci::runtime_spec::linux::{NamespaceKind, Resources};
 
 /// Docker's time for what has not been.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -66,7 +66,7 @@ pub(super) fn document(
         },
         "NetworkSettings": {
             "Ports": {},
-            "Networks": { (network(&spec)): { "IPAddress": "", "Gateway": "" } },
+            "Networks": { (network(record, &spec)): { "IPAddress": "", "Gateway": "" } },
         },
     }))
 }
@@ -120,17 +120,20 @@ fn host_config(record: &Record, spec: &Spec) -> Value {
     let nano_cpus = cpu.quota.zip(cpu.period).map_or(0, |(quota, period)| {
         quota.saturating_mul(1_000_000_000) / i64::try_from(period).unwrap_or(1).max(1)
     });
-    let own_users = linux.is_some_and(|linux| !linux.uid_mappings.is_empty());
     json!({
         "LogConfig": {
             "Type": if settings.log.is_some() { "json-file" } else { "none" },
             "Config": log.unwrap_or_else(|| json!({})),
         },
-        "NetworkMode": network(spec),
+        "NetworkMode": network(record, spec),
         "RestartPolicy": { "Name": settings.restart.name(), "MaximumRetryCount": most },
         "AutoRemove": settings.remove,
         "ReadonlyRootfs": spec.root.as_ref().is_some_and(|root| root.readonly),
-        "UsernsMode": if own_users { "private" } else { "host" },
+        "CgroupnsMode": mode(record, spec, NamespaceKind::Cgroup),
+        "IpcMode": mode(record, spec, NamespaceKind::Ipc),
+        "PidMode": mode(record, spec, NamespaceKind::Pid),
+        "UTSMode": mode(record, spec, NamespaceKind::Uts),
+        "UsernsMode": mode(record, spec, NamespaceKind::User),
         "Memory": memory.limit.unwrap_or(0),
         "MemorySwap": memory.swap.unwrap_or(0),
         "MemoryReservation": memory.reservation.unwrap_or(0),
@@ -139,15 +142,23 @@ fn host_config(record: &Record, spec: &Spec) -> Value {
         "CpusetCpus": cpu.cpus.unwrap_or_default(),
         "CpusetMems": cpu.mems.unwrap_or_default(),
         "PidsLimit": resources.pids.and_then(|pids| pids.limit),
-        "Privileged": false,
+        "Init": settings.init,
+        "Privileged": settings.privileged,
         "Binds": inspect_mounts::binds(&record.mounts),
         "Tmpfs": inspect_mounts::tmpfs(spec, &record.mounts),
     })
 }
 
-fn network(spec: &Spec) -> &'static str {
-    use crate::oci::runtime_spec::linux::NamespaceKind;
-    let own = spec.linux.iter().flat_map(|linux| &linux.namespaces);
-    let own = own.into_iter().any(|namespace| namespace.kind == NamespaceKind::Network);
-    if own { "none" } else { "host" }
+fn network(record: &Record, spec: &Spec) -> String {
+    let mode = mode(record, spec, NamespaceKind::Network);
+    if mode == "private" { "none".to_owned() } else { mode }
+}
+
+/// Whose namespace of this kind it is in.
+fn mode(record: &Record, spec: &Spec, kind: NamespaceKind) -> String {
+    if let Some(join) = record.joins.iter().find(|join| join.kind == kind) {
+        return format!("container:{}", join.container);
+    }
+    let own = spec.linux.as_ref().is_some_and(|linux| linux.namespace(kind).is_some());
+    if own { "private".to_owned() } else { "host".to_owned() }
 }

@@ -34,6 +34,9 @@ pub enum Error {
     /// Its processes cannot be stopped for a while.
     #[error("container {0} is running, and cannot be frozen")]
     CannotFreeze(String),
+    /// Another container's namespaces cannot be shared.
+    #[error("join the namespaces of another container")]
+    Join(#[source] Box<Error>),
     /// A monitor could not be started or reached.
     #[error("{verb} the container's monitor")]
     Monitor {
@@ -71,6 +74,9 @@ pub enum Error {
     /// The container has no log.
     #[error("container {0} has no log")]
     NoLog(String),
+    /// Nothing is known that starts other programs here.
+    #[error("no init system is known here")]
+    NoInitSystem,
     /// Nobody says how it is probed.
     #[error("container {0} has no health check")]
     NoHealthCheck(String),
@@ -169,6 +175,7 @@ impl Error {
                 "remove that container with `mydocker rm {id}`, or choose another name"
             )),
             Self::NoSuchContainer(_) => Some("`mydocker ps -a` lists them".to_owned()),
+            Self::Join(error) => error.hint(),
             Self::Running(id) => Some(format!("`mydocker rm -f {id}` kills and removes it")),
             Self::CannotFreeze(_) => Some(
                 "it has no control group of its own; wait for its end, or `commit --pause=false`"
@@ -176,6 +183,11 @@ impl Error {
             ),
             Self::NoLayer(_) => Some("what it wrote is in that folder itself".to_owned()),
             Self::NoCommand => Some("give one behind the image".to_owned()),
+            Self::NoInitSystem => Some(
+                "have it execute `mydocker boot` when the machine starts, or name it with --init; of \
+                 an ordinary user it can only be systemd"
+                    .to_owned(),
+            ),
             Self::NoHealthCheck(_) => {
                 Some("create it with --health-cmd, or from an image with a HEALTHCHECK".to_owned())
             }

@@ -2,6 +2,8 @@
 
 mod adjust;
 mod attach;
+mod boot;
+mod boot_hook;
 mod cdi;
 mod client;
 mod copy;
@@ -22,6 +24,7 @@ mod log;
 mod logs;
 pub mod monitor;
 mod names;
+mod namespaces;
 mod options;
 mod prepare;
 mod probe;
@@ -37,9 +40,12 @@ mod update;
 mod usage;
 mod user;
 mod volume;
+mod wait;
 
 pub use adjust::{Adjustments, Host, Limits, Tmpfs, Ulimit};
 pub use attach::{Signals, attach, write_all};
+pub use boot::{Booted, boot, shut_down};
+pub use boot_hook::{BootHook, HookFile, InitSystem};
 pub use client::{Attachment, Left, attach_to};
 pub use copy::{Files, Visit, needs_mounts, open_files};
 pub use copy_path::{
@@ -58,6 +64,7 @@ pub use layer::{Hold, Layer, Started, open_layer};
 pub use lifecycle::{kill, pause, remove, restart, start, stop, unpause, wait};
 pub use log::{LogEntry, Stream};
 pub use logs::{Follow, LogReader};
+pub use namespaces::{Ipc, Join, Namespaces, Share};
 pub use options::{MIN_MEMORY, Network, RootSource, RunOptions, UserNamespace};
 pub use prepare::create;
 pub use probe::probe;
@@ -75,3 +82,4 @@ pub use volume::{
     Recursion, RequestedSource, RequestedVolume, Volume, VolumeError, Volumes, VolumesFrom,
     prune_volumes, remove_volume,
 };
+pub use wait::{Condition, wait_until};

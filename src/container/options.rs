@@ -7,6 +7,7 @@ use std::str::FromStr;
 use super::Error;
 use super::adjust::Adjustments;
 use super::devices::Devices;
+use super::namespaces::{self, Namespaces};
 use super::security::Security;
 use super::settings::Settings;
 use super::volume::MountRequests;
@@ -50,6 +51,8 @@ pub struct RunOptions {
     pub pids_limit: Option<i64>,
     /// The container's name; made up where `None`.
     pub name: Option<String>,
+    /// Whose namespaces it is in.
+    pub namespaces: Namespaces,
     /// Which network it has.
     pub network: Network,
     /// Whether nothing can be written to the root filesystem.
@@ -60,7 +63,7 @@ pub struct RunOptions {
     pub settings: Settings,
     /// `user`, `uid`, `user:group`, `uid:gid`; the image's own where `None`.
     pub user: Option<String>,
-    /// Whether the container has a user namespace.
+    /// Which user namespace the container is in.
     pub user_namespace: UserNamespace,
     /// What is mounted inside.
     pub mounts: MountRequests,
@@ -87,8 +90,10 @@ pub enum RootSource {
 }
 
 /// A container's network.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Network {
+    /// That of another container.
+    Container(String),
     /// The host's own.
     Host,
     /// A loopback interface and nothing else.
@@ -97,13 +102,17 @@ pub enum Network {
 }
 
 /// A container's user namespace (`user_namespaces(7)`).
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum UserNamespace {
+    /// That of another container.
+    Container(String),
     /// None: root inside is root on the host, held back by capabilities and seccomp alone.
     Host,
     /// One of its own: root inside is nobody on the host.
-    #[default]
     Private,
+    /// As `Private`, unless other namespaces of a container are joined, to which its user namespace belongs.
+    #[default]
+    Usual,
 }
 
 impl FromStr for Network {
@@ -113,10 +122,10 @@ impl FromStr for Network {
         match text {
             "host" => Ok(Self::Host),
             "none" => Ok(Self::None),
-            _ => Err(Error::Value {
+            _ => namespaces::container(text).map(Self::Container).ok_or_else(|| Error::Value {
                 what: "network",
                 value: text.to_owned(),
-                why: "there are `none` and `host`",
+                why: "there are `none`, `host` and `container:NAME`",
             }),
         }
     }
@@ -128,11 +137,18 @@ impl FromStr for UserNamespace {
     fn from_str(text: &str) -> Result<Self, Error> {
         match text {
             "host" => Ok(Self::Host),
-            "private" => Ok(Self::Private),
-            _ => Err(Error::Value {
+            // Podman's name for what is usual here.
+            "private" | "auto" => Ok(Self::Private),
+            _ => namespaces::container(text).map(Self::Container).ok_or_else(|| Error::Value {
                 what: "user namespace",
                 value: text.to_owned(),
-                why: "there are `private` and `host`",
+                why: match text.split(':').next() {
+                    Some("keep-id" | "nomap") => {
+                        "an image's files would need other owners for it, and no file system lets an \
+                         ordinary user map them"
+                    }
+                    _ => "there are `private`, `host` and `container:NAME`",
+                },
             }),
         }
     }

@@ -9,13 +9,15 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::Pid;
 
 use super::ids::{self, IdRange};
+use super::namespaces::{Joins, Opened};
 use super::options::{Network, RootSource, RunOptions, UserNamespace};
 use super::record::{Containers, Record, boot_id, new_id, now_with_nanos};
 use super::spec::{self, CallerEnvironment, Request, TTY_GROUP};
 use super::user::UserDatabase;
-use super::{Error, attach, files, health, settings, volume};
+use super::{Error, attach, files, health, namespaces, settings, volume};
 use crate::oci::digest::ImageId;
 use crate::oci::image_config::ContainerConfig;
+use crate::oci::runtime_spec::linux::NamespaceKind;
 use crate::oci::runtime_spec::{ConsoleSize, Rlimit, Spec};
 use crate::runtime::defaults;
 use crate::runtime::rootless::has_group;
@@ -54,6 +56,7 @@ pub(super) fn prepare(
         created_nanos,
         boot: boot_id(),
         ids: None,
+        joins: Vec::new(),
         started: started.then_some(created),
         finished: None,
         labels: options.labels.clone(),
@@ -61,6 +64,7 @@ pub(super) fn prepare(
         settings: options.settings.clone(),
         restarts: 0,
         stopped: false,
+        shut_down: false,
         again: false,
         restarting: false,
         error: None,
@@ -126,15 +130,24 @@ struct Preparation<'a> {
 impl Preparation<'_> {
     fn specify(&mut self) -> Result<Spec, Error> {
         let folder = self.containers.folder(&self.record.id);
-        let hostname = spec::hostname(self.options, &self.record.id);
         let options = self.options;
-        files::write(&folder, &hostname, options.network == Network::Host, &options.adjust)?;
+        let joins = Joins::find(self.containers, options);
+        let joins = joins.map_err(|error| Error::Join(error.into()))?;
+        self.record.joins.clone_from(&joins.list);
+        let hostname = spec::hostname(options, &joins, &self.record.id);
+        match &joins.network {
+            Some(other) => files::share(&self.containers.folder(&other.id), &folder)?,
+            None => {
+                let host = options.network == Network::Host;
+                files::write(&folder, &hostname, host, &options.adjust)?;
+            }
+        }
         if let RootSource::Image { tree, .. } = &self.options.root {
             self.containers.create_layer(&self.record.id, tree)?;
         }
         // Until the record tells who has them, volumes are held.
         let _holds = self.mount()?;
-        let spec = self.build(&folder)?;
+        let spec = self.build(&folder, &joins)?;
         if let Some(path) = &self.options.cidfile {
             write_id(path, &self.record.id)?;
         }
@@ -163,7 +176,7 @@ impl Preparation<'_> {
         volume::resolve(&resolution, &mut self.record.mounts)
     }
 
-    fn build(&mut self, folder: &Path) -> Result<Spec, Error> {
+    fn build(&mut self, folder: &Path, joins: &Joins) -> Result<Spec, Error> {
         let options = self.options;
         let image = config(options).map_or("", |config| config.user.as_str());
         let wanted = options.user.as_deref().unwrap_or(image);
@@ -178,8 +191,10 @@ impl Preparation<'_> {
         for group in &options.adjust.group_add {
             user.additional_gids.push(database.group(group)?);
         }
-        self.record.ids = self.claim_ids()?;
-        if self.record.ids.is_none() {
+        let joins_users = joins.of(NamespaceKind::User);
+        self.record.ids = if joins_users { None } else { self.claim_ids()? };
+        let has_ids = self.record.ids.is_some() || joins_users;
+        if !has_ids {
             // Groups that an ordinary user has not got.
             user.additional_gids.retain(|gid| has_group(*gid));
         }
@@ -199,6 +214,7 @@ impl Preparation<'_> {
             user: &user,
             devices: &devices,
             ids: self.record.ids,
+            joins,
             mounts: &mounts,
             caller: &Environment,
             window: attach::user_window()
@@ -207,7 +223,7 @@ impl Preparation<'_> {
             rlimits: rlimits(),
             own_capabilities: capget_permitted().unwrap_or_default(),
             machine_root: runtime::rootless::has_all_ids(),
-            has_tty_group: self.record.ids.is_some() || has_group(TTY_GROUP),
+            has_tty_group: has_ids || has_group(TTY_GROUP),
         })?;
         volume::check_images(&self.record.mounts, &spec)?;
         if let Some(process) = &spec.process {
@@ -262,7 +278,7 @@ pub(super) fn write_pid(record: &Record, pid: Pid) -> Result<(), Error> {
 
 /// Whether a container has a user namespace, and so users of its own.
 pub(super) fn has_own_users(spec: &Spec) -> bool {
-    spec.linux.as_ref().is_some_and(|linux| !linux.uid_mappings.is_empty())
+    spec.linux.as_ref().is_some_and(|linux| linux.namespace(NamespaceKind::User).is_some())
 }
 
 /// Whether the root filesystem is there, which images can lose.
@@ -273,6 +289,21 @@ pub(super) fn check_root(spec: &Spec) -> Result<(), Error> {
     }
     let source = std::io::Error::from_raw_os_error(libc::ENOENT);
     Err(Error::Io { verb: "open", path: root.to_owned(), source })
+}
+
+/// Opens the namespaces that a container joins, and says so in its specification and its record.
+pub(super) fn join(
+    containers: &Containers,
+    record: &mut Record,
+    spec: &mut Spec,
+) -> Result<Opened, Error> {
+    let opened = namespaces::open(containers, &record.joins);
+    let opened = opened.map_err(|error| Error::Join(error.into()))?;
+    opened.apply(spec);
+    if opened.ids.is_some() {
+        *record = containers.modify(&record.id, |record| record.ids = opened.ids)?;
+    }
+    Ok(opened)
 }
 
 /// What the runtime makes the container from.

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use super::ids::{self, IdRange};
 use super::names;
+use super::namespaces::Join;
 use super::settings::Settings;
 use super::status::Finished;
 use super::volume::{MountPoint, MountSource};
@@ -62,6 +63,9 @@ pub struct Record {
     /// The ids on the host that it has while it runs; none without a user namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ids: Option<IdRange>,
+    /// The containers whose namespaces it is in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub joins: Vec<Join>,
     /// When it was started last, in seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<i64>,
@@ -82,6 +86,9 @@ pub struct Record {
     /// Whether somebody has stopped it, so that its policy does not start it again.
     #[serde(default)]
     pub stopped: bool,
+    /// Whether that was the machine, before it was shut down.
+    #[serde(default)]
+    pub shut_down: bool,
     /// Whether it is to be started again at once when it ends, once.
     #[serde(default)]
     pub again: bool,

@@ -21,8 +21,8 @@ pub fn run(
     options: &RunOptions,
     warn: &mut dyn FnMut(&str),
 ) -> Result<u8, Error> {
-    let (record, spec) = prepare::prepare(containers, store, options, true)?;
-    match start_and_wait(containers, options, &record, &spec, warn) {
+    let (mut record, mut spec) = prepare::prepare(containers, store, options, true)?;
+    match start_and_wait(containers, options, &mut record, &mut spec, warn) {
         Ok(status) => {
             let code = status.code();
             let finished = Finished { code, at: now(), oom_killed: false };
@@ -55,10 +55,11 @@ fn finish(containers: &Containers, record: &Record, remove: bool, code: u8) -> R
 fn start_and_wait(
     containers: &Containers,
     options: &RunOptions,
-    record: &Record,
-    spec: &Spec,
+    record: &mut Record,
+    spec: &mut Spec,
     warn: &mut dyn FnMut(&str),
 ) -> Result<ExitStatus, Error> {
+    let mut joined = prepare::join(containers, record, spec)?;
     let signals = Signals::new()?;
     let interactive = options.settings.interactive;
     let (stdio, relays) = if options.terminal {
@@ -72,6 +73,8 @@ fn start_and_wait(
         stdio,
         idmap_binds: true,
         die_with_parent: true,
+        mounts: joined.take_mounts(),
+        init: options.settings.init,
         confined: volume::confined(&record.mounts),
         ..runtime::Options::default()
     };

@@ -28,6 +28,10 @@ pub struct Settings {
     pub stop_signal: Option<i32>,
     /// How long it may take to end then, in seconds; as long as it likes where negative.
     pub stop_timeout: Option<i64>,
+    /// Whether its program has an init process.
+    pub init: bool,
+    /// Whether nothing holds it back.
+    pub privileged: bool,
     /// Whether it is removed when it ends.
     pub remove: bool,
     /// Whether its program has a standard input that stays open.

@@ -7,12 +7,13 @@ use std::path::Path;
 
 use super::devices::Handed;
 use super::files;
-use super::options::{DEFAULT_PIDS_LIMIT, Network, RootSource, RunOptions, UserNamespace};
+use super::namespaces::{self, Ipc, Joins, SHM, Share};
+use super::options::{DEFAULT_PIDS_LIMIT, RootSource, RunOptions};
 use super::user::User;
 use super::{Error, IdRange, volume};
 use crate::oci::image_config::ContainerConfig;
 use crate::oci::runtime_spec::linux::{
-    Cpu, IdMapping, Linux, Memory, Namespace, NamespaceKind, Pids, Resources,
+    Cpu, IdMapping, Linux, Memory, NamespaceKind, Pids, Resources,
 };
 use crate::oci::runtime_spec::{self};
 use crate::oci::runtime_spec::{
@@ -27,6 +28,9 @@ pub(super) const TTY_GROUP: u32 = 5;
 /// The period over which processor time is counted out, in microseconds: the kernel's own default.
 const CPU_PERIOD: u64 = 100_000;
 
+/// Where POSIX message queues are mounted (`mq_overview(7)`).
+const QUEUES: &str = "/dev/mqueue";
+
 /// Everything that a container's specification follows from.
 #[derive(Debug)]
 pub(super) struct Request<'a> {
@@ -37,8 +41,10 @@ pub(super) struct Request<'a> {
     pub(super) user: &'a User,
     /// The devices that it is handed.
     pub(super) devices: &'a Handed,
-    /// The ids on the host that the container's stand for; none without a user namespace.
+    /// The ids on the host that the container's stand for; none without a user namespace of its own.
     pub(super) ids: Option<IdRange>,
+    /// The containers that it joins.
+    pub(super) joins: &'a Joins,
     /// What the user and the image have had mounted.
     pub(super) mounts: &'a [Mount],
     /// The caller's environment, for `-e NAME`.
@@ -67,7 +73,7 @@ pub(super) fn build(request: &Request<'_>) -> Result<Spec, Error> {
         RootSource::Folder(_) => &empty,
     };
     let mut capabilities = options.adjust.capabilities(options.security.usual_capabilities())?;
-    if request.ids.is_none() {
+    if !request.has_user_namespace() {
         // Only a new user namespace has what this process has not.
         capabilities.retain(request.own_capabilities);
     }
@@ -91,10 +97,12 @@ pub(super) fn build(request: &Request<'_>) -> Result<Spec, Error> {
         oci_version: VERSION.to_owned(),
         process: Some(process),
         root: Some(Root { path: root_path(options), readonly: options.read_only }),
-        hostname: Some(hostname(options, request.id)),
+        // What is shared is not set.
+        hostname: (options.namespaces.uts == Share::Private)
+            .then(|| hostname(options, request.joins, request.id)),
         mounts: mounts(request),
         linux: Some(Linux {
-            namespaces: namespaces(options, request.ids.is_some()),
+            namespaces: namespaces::list(options, request.joins, request.ids.is_some()),
             uid_mappings: mappings(request.ids),
             gid_mappings: mappings(request.ids),
             cgroups_path: Some(format!("/mydocker/{}", request.id)),
@@ -114,9 +122,21 @@ pub(super) fn build(request: &Request<'_>) -> Result<Spec, Error> {
     Ok(spec)
 }
 
+impl Request<'_> {
+    fn has_user_namespace(&self) -> bool {
+        self.ids.is_some() || self.joins.of(NamespaceKind::User)
+    }
+}
+
 /// The host name inside.
-pub(super) fn hostname(options: &RunOptions, id: &str) -> String {
-    options.hostname.clone().unwrap_or_else(|| id.chars().take(12).collect())
+pub(super) fn hostname(options: &RunOptions, joins: &Joins, id: &str) -> String {
+    let given = options.hostname.clone().or_else(|| joins.hostname.clone());
+    let shared = || (options.namespaces.uts == Share::Host).then(host_name).flatten();
+    given.or_else(shared).unwrap_or_else(|| id.chars().take(12).collect())
+}
+
+fn host_name() -> Option<String> {
+    nix::unistd::gethostname().ok()?.into_string().ok()
 }
 
 fn root_path(options: &RunOptions) -> String {
@@ -152,7 +172,7 @@ fn environment(request: &Request<'_>, config: &ContainerConfig) -> Vec<String> {
         None => env.push((name.to_owned(), value.to_owned())),
     };
     set("PATH", DEFAULT_PATH);
-    set("HOSTNAME", &hostname(options, request.id));
+    set("HOSTNAME", &hostname(options, request.joins, request.id));
     if options.terminal {
         set("TERM", "xterm");
     }
@@ -180,18 +200,6 @@ fn cwd(options: &RunOptions, config: &ContainerConfig) -> String {
     if wanted.starts_with('/') { wanted.to_owned() } else { format!("/{wanted}") }
 }
 
-fn namespaces(options: &RunOptions, user: bool) -> Vec<Namespace> {
-    use NamespaceKind::{Cgroup, Ipc, Mount, Network as Net, Pid, User, Uts};
-    let mut kinds = vec![Pid, Ipc, Uts, Mount, Cgroup];
-    if options.network == Network::None {
-        kinds.push(Net);
-    }
-    if user && options.user_namespace == UserNamespace::Private {
-        kinds.push(User);
-    }
-    kinds.into_iter().map(|kind| Namespace { kind, path: None }).collect()
-}
-
 fn mappings(ids: Option<IdRange>) -> Vec<IdMapping> {
     let mapping = |ids: IdRange| IdMapping { container_id: 0, host_id: ids.first, size: ids.size };
     ids.into_iter().map(mapping).collect()
@@ -199,6 +207,7 @@ fn mappings(ids: Option<IdRange>) -> Vec<IdMapping> {
 
 fn mounts(request: &Request<'_>) -> Vec<Mount> {
     let mut mounts = defaults::mounts();
+    share_memory(request, &mut mounts);
     if !request.has_tty_group {
         let gid = format!("gid={TTY_GROUP}");
         mounts.iter_mut().for_each(|mount| mount.options.retain(|option| *option != gid));
@@ -213,12 +222,29 @@ fn mounts(request: &Request<'_>) -> Vec<Mount> {
     mounts
 }
 
+/// What is at `/dev/shm` goes with the IPC namespace. Another container's is put there when this one is started.
+fn share_memory(request: &Request<'_>, mounts: &mut Vec<Mount>) {
+    match request.options.namespaces.ipc {
+        Ipc::Private | Ipc::Container(_) => {}
+        Ipc::None => mounts.retain(|mount| mount.destination != SHM),
+        Ipc::Host => {
+            let options = ["rbind", "rprivate", "nosuid", "noexec", "nodev"];
+            let shared = mounts.iter_mut().filter(|mount| mount.destination == SHM);
+            shared.for_each(|mount| *mount = Mount::bind(SHM, SHM, &options));
+            // In a user namespace it can only be shown as the host has mounted it.
+            if request.has_user_namespace() && !Path::new(QUEUES).exists() {
+                mounts.retain(|mount| mount.destination != QUEUES);
+            }
+        }
+    }
+}
+
 /// Mount events only come out of a container whose root they come out of. A user namespace keeps them in.
 fn root_propagation(request: &Request<'_>) -> Option<String> {
     let is_shared = |mount: &Mount| {
         mount.options.iter().any(|option| matches!(option.as_str(), "shared" | "rshared"))
     };
-    let shared = request.ids.is_none() && request.mounts.iter().any(is_shared);
+    let shared = !request.has_user_namespace() && request.mounts.iter().any(is_shared);
     shared.then(|| "shared".to_owned())
 }
 
@@ -237,7 +263,7 @@ fn resources(request: &Request<'_>) -> Resources {
     let pids = options.pids_limit.or(default).filter(|limit| *limit > 0);
     let pids = pids.map(|limit| Pids { limit: Some(limit) });
     let devices = if request.machine_root {
-        request.devices.rules(request.ids.is_none())
+        request.devices.rules(!request.has_user_namespace())
     } else {
         Vec::new()
     };
@@ -293,12 +319,13 @@ mod tests {
             cpus: None,
             pids_limit: Some(100),
             name: None,
-            network: Network::None,
+            namespaces: namespaces::Namespaces::default(),
+            network: super::super::options::Network::None,
             read_only: false,
             security: super::super::security::Security::default(),
             settings: Settings::default(),
             user: None,
-            user_namespace: UserNamespace::Private,
+            user_namespace: super::super::options::UserNamespace::Usual,
             mounts: super::super::volume::MountRequests::default(),
             workdir: None,
         }
@@ -313,6 +340,7 @@ mod tests {
             user: &user,
             devices: &Handed::default(),
             ids: Some(IdRange { first: 1_000_000, size: 65_536 }),
+            joins: &Joins::default(),
             mounts: &[],
             caller: &Caller,
             window: None,

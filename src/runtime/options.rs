@@ -46,6 +46,8 @@ pub enum Stdio {
 pub struct Options {
     /// The standard streams, if the program does not get a terminal.
     pub stdio: Stdio,
+    /// Mounts that the caller has made, by the destination of the spec's mount that each of them stands for.
+    pub mounts: Vec<(String, OwnedFd)>,
     /// The control group under which the container's is made, if the spec does not name one; `mydocker` unless given.
     pub cgroup_parent: Option<PathBuf>,
     /// Whether bind mounts and a root directory show the owners on disk as they are to the user namespace's root, where
@@ -58,6 +60,9 @@ pub struct Options {
     pub systemd_cgroup: bool,
     /// Whether the program is killed when this one ends.
     pub die_with_parent: bool,
+    /// Whether the program is the child of an init process, which passes signals on to it and reaps orphans. Who starts
+    /// containers so calls [`super::reap`] where it is called by the name [`super::INIT_NAME`].
+    pub init: bool,
     /// A listening socket on which another process says when to start; see [`super::state::Entry::listen`].
     pub start: Option<OwnedFd>,
     /// How many descriptors from 3 on the program inherits from the caller, all of which must be open.

@@ -129,7 +129,8 @@ impl<'a> Life<'a> {
             // A reboot has taken the range away, as it has everything that runs.
             record.ids = record.ids.filter(|_| record.boot == boot);
             record.boot = boot;
-            (record.stopped, record.again, record.restarts) = (false, false, 0);
+            (record.stopped, record.shut_down) = (false, false);
+            (record.again, record.restarts) = (false, 0);
         })?;
         let listener = Listener::open(containers.run_folder(), &record.id)?;
         let spec = containers.spec(&record.id)?;
@@ -143,13 +144,18 @@ impl<'a> Life<'a> {
         let id = self.record.id.clone();
         // `update` may have changed it since the last start.
         self.spec = self.containers.spec(&id)?;
-        self.claim_ids()?;
+        let mut joined = prepare::join(self.containers, &mut self.record, &mut self.spec)?;
+        if joined.ids.is_none() {
+            self.claim_ids()?;
+        }
         prepare::check_root(&self.spec)?;
         let (stdio, mut streams) = self.streams()?;
         let options = runtime::Options {
             stdio,
             idmap_binds: true,
             every_controller: true,
+            mounts: joined.take_mounts(),
+            init: self.record.settings.init,
             confined: confined(&self.record.mounts),
             ..runtime::Options::default()
         };
