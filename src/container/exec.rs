@@ -11,10 +11,10 @@ use super::prepare::{Environment, has_own_users};
 use super::spec::CallerEnvironment as _;
 use super::status::{Running, Status};
 use super::user::UserDatabase;
-use super::{Containers, Error, Record, streams};
+use super::{Containers, Ending, Error, Record, streams};
 use crate::oci::capability::CapabilitySet;
 use crate::oci::runtime_spec::{Capabilities, ConsoleSize, Process, Spec, User};
-use crate::runtime::{self, ExecOptions, Init, Stdio};
+use crate::runtime::{self, ExecOptions, Init, Stats, Stdio};
 
 /// What to run in a container.
 #[derive(Clone, Debug, Default)]
@@ -64,6 +64,8 @@ pub fn exec(
     };
     let policy = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
     let options = ExecOptions { stdio, ..ExecOptions::default() };
+    let groups = running.groups.clone();
+    let killed = Stats::oom_kills(&groups);
     let mut running = match runtime::exec(&init, &running.groups, &process, policy, options) {
         // The same again, from a copy of this program that the container cannot overwrite.
         Err(runtime::Error::Unsealed) => {
@@ -74,7 +76,12 @@ pub fn exec(
     running.warnings().iter().for_each(|warning| warn(&warning.to_string()));
     let console = running.take_console();
     let Some(signals) = signals else { return Ok(0) };
-    Ok(attach::attach(&mut running, &signals, console, relays, request.interactive)?.code())
+    let status = attach::attach(&mut running, &signals, console, relays, request.interactive)?;
+    let oom_killed = Stats::oom_kills(&groups) > killed;
+    if let Some(ending) = Ending::of(status, oom_killed) {
+        warn(&ending.to_string());
+    }
+    Ok(status.code())
 }
 
 fn running(containers: &Containers, record: &Record) -> Result<Running, Error> {

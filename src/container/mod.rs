@@ -8,6 +8,7 @@ mod copy_path;
 mod detach;
 mod error;
 mod exec;
+mod explain;
 mod files;
 mod freeze;
 mod ids;
@@ -40,6 +41,7 @@ pub use copy_path::{
 pub use detach::DetachKeys;
 pub use error::Error;
 pub use exec::{ExecRequest, exec};
+pub use explain::Ending;
 pub use freeze::{HOLD_VERB, hold};
 pub use ids::IdRange;
 pub use layer::{Hold, Layer, Started, open_layer};

@@ -6,9 +6,9 @@ use super::attach::{self, Signals};
 use super::options::RunOptions;
 use super::record::{Containers, Record};
 use super::status::Identity;
-use super::{Error, ids, prepare, streams};
+use super::{Ending, Error, ids, prepare, streams};
 use crate::oci::runtime_spec::Spec;
-use crate::runtime::{self, ExitStatus, Stdio};
+use crate::runtime::{self, ExitStatus, Groups, Stdio};
 use crate::store::Store;
 
 /// Runs a container in the foreground until it ends, and says its exit code.
@@ -22,9 +22,12 @@ pub fn run(
 ) -> Result<u8, Error> {
     let (record, spec) = prepare::prepare(containers, store, options, true)?;
     match start_and_wait(containers, options, &record, &spec, warn) {
-        Ok(status) => {
+        Ok((status, oom_killed)) => {
+            if let Some(ending) = Ending::of(status, oom_killed) {
+                warn(&ending.to_string());
+            }
             let code = status.code();
-            finish(containers, &record, options.settings.remove, code)?;
+            finish(containers, &record, options.settings.remove, (code, oom_killed))?;
             Ok(code)
         }
         Err(error) => {
@@ -35,10 +38,18 @@ pub fn run(
     }
 }
 
-fn finish(containers: &Containers, record: &Record, remove: bool, code: u8) -> Result<(), Error> {
+fn finish(
+    containers: &Containers,
+    record: &Record,
+    remove: bool,
+    (code, oom_killed): (u8, bool),
+) -> Result<(), Error> {
     ids::release(containers.run_folder(), &record.id, record.ids);
-    let done =
-        if remove { containers.remove(record) } else { containers.set_finished(&record.id, code) };
+    let done = if remove {
+        containers.remove(record)
+    } else {
+        containers.set_finished(&record.id, code, oom_killed)
+    };
     match done {
         // `rm -f` was faster.
         Err(_) if !containers.folder(&record.id).exists() => Ok(()),
@@ -52,7 +63,7 @@ fn start_and_wait(
     record: &Record,
     spec: &Spec,
     warn: &mut dyn FnMut(&str),
-) -> Result<ExitStatus, Error> {
+) -> Result<(ExitStatus, bool), Error> {
     let signals = Signals::new()?;
     let interactive = options.settings.interactive;
     let (stdio, relays) = if options.terminal {
@@ -81,8 +92,10 @@ fn start_and_wait(
     prepare::write_pid(record, process.pid())?;
     let console = process.take_console();
     let status = attach::attach(&mut process, &signals, console, relays, interactive);
+    let groups = Groups::new(process.cgroup_directories());
+    let oom_killed = runtime::Stats::oom_kills(&groups) > 0;
     process.delete()?;
-    status
+    Ok((status?, oom_killed))
 }
 
 /// The user of the program as the host sees it.

@@ -22,6 +22,7 @@ mod detached;
 mod disk_usage;
 mod errors;
 mod exec;
+mod explained;
 mod history;
 mod hostile_images;
 mod images;
