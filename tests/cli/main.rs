@@ -49,6 +49,7 @@ mod save;
 mod search;
 mod secure_registry;
 mod sharing;
+mod services;
 mod shown;
 mod signals;
 mod tag;
