@@ -27,6 +27,7 @@ mod size;
 mod spec;
 mod status;
 mod streams;
+mod top;
 mod update;
 mod usage;
 mod user;
@@ -56,5 +57,6 @@ pub use settings::{LogOptions, RestartPolicy, STOP_TIMEOUT, Settings, parse_sign
 pub use size::layer_size;
 pub use status::{Finished, Identity, Running, Status};
 pub use streams::Relay;
+pub use top::{Columns, TopError, top};
 pub use update::{Change, update};
 pub use usage::VolumeUsage;

@@ -54,5 +54,6 @@ mod shown;
 mod signals;
 mod tag;
 mod terminal;
+mod top;
 mod tree_lists;
 mod verify;
