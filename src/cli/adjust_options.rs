@@ -22,9 +22,8 @@ pub(super) struct AdjustArgs {
     /// Capability to go without, or ALL
     #[arg(long, value_name = "CAPABILITY")]
     cap_drop: Vec<String>,
-    // Without docker's `-c`, which would be taken out of `--rootfs DIR sh -c …`.
     /// Weight of processor time against others; 1024 is usual
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(short, long, value_name = "NUMBER")]
     cpu_shares: Option<u64>,
     /// Which processors it may use, as in 0-2,7
     #[arg(long, value_name = "LIST")]
@@ -56,9 +55,6 @@ pub(super) struct AdjustArgs {
     /// How willingly it is killed when memory is short, -1000 to 1000
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, value_parser = clap::value_parser!(i32).range(-1000..=1000))]
     oom_score_adj: Option<i32>,
-    /// no-new-privileges: no program gains privileges by being executed
-    #[arg(long, value_name = "OPTION")]
-    security_opt: Vec<String>,
     /// Size of /dev/shm, as in 64m
     #[arg(long, value_name = "BYTES", value_parser = parse_size)]
     shm_size: Option<u64>,
@@ -75,19 +71,6 @@ pub(super) struct AdjustArgs {
 
 impl AdjustArgs {
     pub(super) fn adjustments(&self, what: &str) -> Result<Adjustments, Failure> {
-        let mut no_new_privileges = false;
-        for option in &self.security_opt {
-            match option.as_str() {
-                "no-new-privileges" | "no-new-privileges=true" | "no-new-privileges:true" => {
-                    no_new_privileges = true;
-                }
-                "no-new-privileges=false" | "no-new-privileges:false" => no_new_privileges = false,
-                other => {
-                    let cause = format!("--security-opt `{other}` is not supported");
-                    return Err(Failure::new(what, cause, "there is no-new-privileges"));
-                }
-            }
-        }
         Ok(Adjustments {
             cap_add: self.cap_add.clone(),
             cap_drop: self.cap_drop.clone(),
@@ -98,7 +81,6 @@ impl AdjustArgs {
             dns_search: self.dns_search.clone(),
             domainname: self.domainname.clone(),
             group_add: self.group_add.clone(),
-            no_new_privileges,
             oom_score_adj: self.oom_score_adj,
             resources: Limits {
                 cpu_shares: self.cpu_shares,

@@ -54,9 +54,11 @@ pub(super) fn run(global: &Global, args: Args) -> Outcome {
     let start = layer.started(&image.config.config, lower.as_fd()).doing(&what)?;
     let start = Start { args: start.args, env: start.env, cwd: start.cwd, user: start.user };
     let (author, message) = (args.author, args.message);
+    let told = name.as_ref().map(Reference::familiar).unwrap_or_default();
     let options = CommitOptions { name, author, message, changes, start };
     let overlay = super::diff::overlay(&layer, &lower);
     let id = image::commit(&store, &image, &overlay, &options).doing(&what)?;
+    global.tell_image("create", &id.to_string(), &told);
     output::data(&format!("{id}\n"));
     Ok(0)
 }

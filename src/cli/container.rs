@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 
 use super::container_filter::Filters;
 use super::failure::{Failure, While as _, chain};
+use super::prune::point_in_time;
 use super::{Global, Outcome, output};
 use crate::container::{self, Containers, Record, layer_size};
 
@@ -22,7 +23,7 @@ enum Verb {
 /// Remove all containers that do not run
 #[derive(Debug, clap::Args)]
 struct PruneArgs {
-    /// Only containers that are so: label=, name=, status=, …
+    /// Only containers that are so: until=, label=, name=, status=, …
     #[arg(long, value_name = "NAME=VALUE")]
     filter: Vec<String>,
     /// Do not ask
@@ -42,15 +43,36 @@ fn prune(global: &Global, args: &PruneArgs) -> Outcome {
         return Ok(0);
     }
     let containers = global.containers().doing(what)?;
-    let (records, _) = containers.list().doing(what)?;
-    let filters = Filters::parse(&args.filter, &records).doing(what)?;
+    let (freed, code) = prune_containers(&containers, &args.filter).doing(what)?;
+    output::message(&format!("Total reclaimed space: {}\n", output::size(freed)));
+    Ok(code)
+}
+
+/// Removes the containers that do not run and meet the filters, names them, and says how many bytes are free now and with
+/// which code to exit.
+pub(super) fn prune_containers(
+    containers: &Containers,
+    filters: &[String],
+) -> Result<(u64, u8), container::Error> {
+    let (records, _) = containers.list()?;
+    let (untils, others): (Vec<_>, Vec<_>) =
+        filters.iter().cloned().partition(|filter| filter.starts_with("until="));
+    let mut until = i64::MAX;
+    for filter in &untils {
+        let time = filter.strip_prefix("until=").and_then(point_in_time);
+        let why = "expected a time, or how long ago, as in 24h";
+        let refuse = || container::Error::Value { what: "filter", value: filter.clone(), why };
+        until = until.min(time.ok_or_else(refuse)?);
+    }
+    let filters = Filters::parse(&others, &records)?;
     let (mut freed, mut code) = (0_u64, 0);
     for record in &records {
         let status = containers.status(record);
-        if status.running().is_some() || !filters.accept(record, &status) {
+        let old = record.created < until;
+        if status.running().is_some() || !old || !filters.accept(containers, record, &status) {
             continue;
         }
-        match remove(&containers, record) {
+        match remove(containers, record) {
             Ok(size) => {
                 freed = freed.saturating_add(size);
                 output::data(&format!("{}\n", record.id));
@@ -63,13 +85,12 @@ fn prune(global: &Global, args: &PruneArgs) -> Outcome {
             }
         }
     }
-    output::message(&format!("Total reclaimed space: {}\n", output::size(freed)));
-    Ok(code)
+    Ok((freed, code))
 }
 
 fn remove(containers: &Containers, record: &Record) -> Result<u64, container::Error> {
     let size = layer_size(containers, record);
-    container::remove(containers, &record.id, false).map(|()| size)
+    container::remove(containers, &record.id, false, false).map(|()| size)
 }
 
 fn confirmed(what: &str) -> Result<bool, Failure> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::container::{self, Record, Status};
+use crate::container::{self, Containers, Record, Status};
 
 /// The conditions, by name.
 #[derive(Debug, Default)]
@@ -18,6 +18,7 @@ pub(super) struct Filters {
 enum Condition {
     Ancestor,
     Exited,
+    Health,
     Id,
     Label,
     Name,
@@ -55,6 +56,10 @@ impl Filters {
                     return Err(refuse("an exit code is a number from 0 to 255"));
                 }
                 "exited" => Condition::Exited,
+                "health" if HEALTH.contains(&value) => Condition::Health,
+                "health" => {
+                    return Err(refuse("there are starting, healthy, unhealthy and none"));
+                }
                 "id" => Condition::Id,
                 "label" => Condition::Label,
                 "name" => Condition::Name,
@@ -64,7 +69,7 @@ impl Filters {
                 }
                 _ => {
                     return Err(refuse(
-                        "there are status, name, id, label, ancestor, exited, before and since",
+                        "there are status, name, id, label, ancestor, exited, health, before and since",
                     ));
                 }
             };
@@ -80,22 +85,34 @@ impl Filters {
     }
 
     /// Whether a container meets them.
-    pub(super) fn accept(&self, record: &Record, status: &Status) -> bool {
+    pub(super) fn accept(&self, containers: &Containers, record: &Record, status: &Status) -> bool {
         self.before.is_none_or(|at| record.created < at)
             && self.since.is_none_or(|at| record.created > at)
             && self.conditions.iter().all(|(name, values)| {
                 // Labels must all be there; of other conditions, one of a kind suffices.
-                let mut met = values.iter().map(|value| meets(*name, value, record, status));
+                let mut met =
+                    values.iter().map(|value| meets(*name, value, containers, record, status));
                 if *name == Condition::Label { met.all(|met| met) } else { met.any(|met| met) }
             })
     }
 }
 
+const HEALTH: [&str; 4] = ["starting", "healthy", "unhealthy", "none"];
 const STATES: [&str; 7] =
     ["created", "restarting", "running", "paused", "exited", "removing", "dead"];
 
-fn meets(name: Condition, value: &str, record: &Record, status: &Status) -> bool {
+fn meets(
+    name: Condition,
+    value: &str,
+    containers: &Containers,
+    record: &Record,
+    status: &Status,
+) -> bool {
     match name {
+        Condition::Health => {
+            let health = containers.health(record);
+            health.map_or("none", |health| health.status.name()) == value
+        }
         Condition::Ancestor => is_ancestor(value, record),
         Condition::Exited => match status {
             Status::Exited(finished) => value.parse() == Ok(finished.code),

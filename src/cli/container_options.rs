@@ -10,10 +10,15 @@ use clap::ArgAction;
 
 use super::Global;
 use super::adjust_options::AdjustArgs;
+use super::device_options::DeviceArgs;
 use super::failure::{Failure, While as _};
+use super::health_options::HealthArgs;
+use super::mount_options::MountArgs;
+use super::namespace_options::NamespaceArgs;
+use super::security_options::SecurityArgs;
 use crate::container::{
-    self, LogOptions, Network, RestartPolicy, RootSource, RunOptions, Settings, UserNamespace,
-    Volume,
+    self, LogOptions, Namespaces, Network, RestartPolicy, RootSource, RunOptions, Settings,
+    UserNamespace,
 };
 use crate::image::{self, Image};
 use crate::registry::{self, Client};
@@ -24,12 +29,16 @@ use crate::store::Store;
 pub(super) struct ContainerArgs {
     #[command(flatten)]
     adjust: AdjustArgs,
+    #[command(flatten)]
+    mounts: MountArgs,
     /// Processors that it may use, as in 1.5
     #[arg(long, value_name = "N", value_parser = parse_cpus)]
     cpus: Option<f64>,
     /// Write the container's id to this file, which must not exist
     #[arg(long, value_name = "FILE")]
     cidfile: Option<PathBuf>,
+    #[command(flatten)]
+    devices: DeviceArgs,
     /// Program to start instead of the image's own; empty for none
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
@@ -39,12 +48,17 @@ pub(super) struct ContainerArgs {
     /// Environment variables from a file, one a line
     #[arg(long, value_name = "FILE")]
     env_file: Vec<PathBuf>,
+    #[command(flatten)]
+    health: HealthArgs,
     /// Show this help
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
     /// Host name inside
     #[arg(short, long, value_name = "NAME")]
     hostname: Option<String>,
+    /// Have an init process pass signals on to the program and reap what it orphans
+    #[arg(long)]
+    init: bool,
     /// Pass standard input on
     #[arg(short, long)]
     interactive: bool,
@@ -66,8 +80,10 @@ pub(super) struct ContainerArgs {
     /// Name of the container [default: made up]
     #[arg(long)]
     name: Option<String>,
-    /// Network: none, or host for the host's own
-    #[arg(long, alias = "net", value_name = "none|host", default_value = "none", value_parser = parse::<Network>)]
+    #[command(flatten)]
+    namespaces: NamespaceArgs,
+    /// Network: none, host for the host's own, or that of a container
+    #[arg(long, alias = "net", value_name = "none|host|container:NAME", default_value = "none", value_parser = parse::<Network>)]
     network: Network,
     /// Processes that it may have at a time; -1 for any number [default: 2048]
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
@@ -96,6 +112,8 @@ pub(super) struct ContainerArgs {
     /// Remove the container when it ends
     #[arg(long)]
     rm: bool,
+    #[command(flatten)]
+    security: SecurityArgs,
     /// Run in this folder instead of an image; what is written stays there
     #[arg(long, value_name = "DIR")]
     rootfs: Option<PathBuf>,
@@ -111,21 +129,16 @@ pub(super) struct ContainerArgs {
     /// Run as this user
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
-    /// User namespace: private, or host for none
-    #[arg(long, value_name = "private|host", default_value = "private", value_parser = parse::<UserNamespace>)]
-    userns: UserNamespace,
-    /// Show a folder or file of the host inside
-    #[arg(short, long, value_name = "SRC:DST[:ro]", value_parser = parse::<Volume>)]
-    volume: Vec<Volume>,
+    /// User namespace: private, host for none, or that of a container [default: private; host with --privileged]
+    #[arg(long, value_name = "private|host|container:NAME", value_parser = parse::<UserNamespace>)]
+    userns: Option<UserNamespace>,
     /// Folder to start in
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
-    /// Image to run; with --rootfs the first word of the command
-    #[arg(value_name = "IMAGE")]
-    image: Option<String>,
-    /// Command and its arguments [default: the image's own]
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    // One list, for whatever is behind the image belongs to the command, also what looks like an option.
+    /// Image, and the command in the place of its own; with --rootfs the command alone
+    #[arg(value_names = ["IMAGE", "COMMAND"], num_args = 0.., trailing_var_arg = true)]
+    words: Vec<String>,
 }
 
 /// How a container's output is kept.
@@ -148,12 +161,32 @@ enum Pull {
 impl ContainerArgs {
     /// Whether the container has no user namespace that would keep its root from this program's file.
     pub(super) fn needs_seal(&self) -> bool {
-        self.userns == UserNamespace::Host
+        self.user_namespace() == UserNamespace::Host
+    }
+
+    fn namespaces(&self, what: &str) -> Result<Namespaces, Failure> {
+        let shared =
+            self.namespaces.shares_names() || matches!(self.network, Network::Container(_));
+        if shared && self.hostname.is_some() {
+            let hint = "the name is that of the namespace's owner: leave out --hostname";
+            return Err(Failure::new(
+                what,
+                "conflicting options: --hostname and --uts or --network",
+                hint,
+            ));
+        }
+        self.namespaces.namespaces(what)
+    }
+
+    fn user_namespace(&self) -> UserNamespace {
+        let usual =
+            if self.security.privileged { UserNamespace::Host } else { UserNamespace::Usual };
+        self.userns.clone().unwrap_or(usual)
     }
 
     /// What is being done, for messages: `run busybox`.
     pub(super) fn what(&self, verb: &str) -> Result<String, Failure> {
-        match (&self.rootfs, &self.image) {
+        match (&self.rootfs, self.words.first()) {
             (Some(folder), _) => Ok(format!("{verb} {}", folder.display())),
             (None, Some(image)) => Ok(format!("{verb} {image}")),
             (None, None) => {
@@ -183,28 +216,29 @@ impl ContainerArgs {
         let settings = self.settings(what, stdin_once)?;
         let labels = self.labels(what)?;
         let adjust = self.adjust.adjustments(what)?;
+        let namespaces = self.namespaces(what)?;
+        let devices = self.devices.devices(what)?;
+        let security = self.security.security(what)?;
+        let user_namespace = self.user_namespace();
+        let mounts = self.mounts.requests(store, what)?;
         let mut env = Vec::new();
         for path in &self.env_file {
             env.extend(lines(path, what)?);
         }
         env.extend(self.env.iter().cloned());
-        let mut command: Vec<String> = Vec::new();
-        let root = match &self.rootfs {
-            Some(folder) => {
-                command.extend(self.image.clone());
-                RootSource::Folder(folder.clone())
-            }
+        let (root, command) = match &self.rootfs {
+            Some(folder) => (RootSource::Folder(folder.clone()), self.words),
             None => match self.image_root(global, store, what)? {
-                Ok(root) => root,
+                Ok(root) => (root, self.words.into_iter().skip(1).collect()),
                 Err(code) => return Ok(Err(code)),
             },
         };
-        command.extend(self.command);
         Ok(Ok(RunOptions {
             adjust,
             root,
             command,
             cidfile: self.cidfile,
+            devices,
             entrypoint: self.entrypoint,
             env,
             hostname: self.hostname,
@@ -214,12 +248,14 @@ impl ContainerArgs {
             cpus: self.cpus,
             pids_limit: self.pids_limit,
             name: self.name,
+            namespaces,
             network: self.network,
             read_only: self.read_only,
+            security,
             settings,
             user: self.user,
-            user_namespace: self.userns,
-            volumes: self.volume,
+            user_namespace,
+            mounts,
             workdir: self.workdir,
         }))
     }
@@ -243,9 +279,12 @@ impl ContainerArgs {
             log: (self.log_driver == LogDriver::JsonFile).then_some(log),
             stop_signal: self.stop_signal,
             stop_timeout: self.stop_timeout,
+            init: self.init,
+            privileged: self.security.privileged,
             remove: self.rm,
             interactive: self.interactive,
             stdin_once: self.interactive && stdin_once,
+            health: self.health.check(what)?,
             pid_file: self.pidfile.as_ref().map(absolute).transpose()?,
         })
     }
@@ -271,7 +310,7 @@ impl ContainerArgs {
         store: &Store,
         what: &str,
     ) -> Result<Result<RootSource, u8>, Failure> {
-        let name = self.image.clone().unwrap_or_default();
+        let name = self.words.first().cloned().unwrap_or_default();
         let mut found = match self.pull {
             Pull::Always => None,
             Pull::Missing | Pull::Never => find(store, &name).doing(what)?,
@@ -306,7 +345,7 @@ pub(super) fn lines(path: &Path, what: &str) -> Result<Vec<String>, Failure> {
 }
 
 /// The image that `name` stands for, if it is here; a short name may stand for one in another registry.
-fn find(store: &Store, name: &str) -> Result<Option<Image>, image::Error> {
+pub(super) fn find(store: &Store, name: &str) -> Result<Option<Image>, image::Error> {
     match image::find(store, name) {
         Err(image::Error::NoSuchImage(_)) => {}
         found => return found.map(Some),

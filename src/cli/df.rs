@@ -32,7 +32,7 @@ pub(super) fn run(global: &Global, args: &Args) -> Outcome {
     let store = global.store().doing("df")?;
     let containers = global.containers().doing("df")?;
     let (records, _) = containers.list().doing("df")?;
-    let users: Vec<ImageId> = records.iter().filter_map(|r| r.image_id.clone()).collect();
+    let users: Vec<ImageId> = records.iter().flat_map(|r| r.images().cloned()).collect();
     let images = image::disk_usage(&store, &users).doing("df")?;
     let volumes = containers.volume_usage(&records).doing("df")?;
     let mut used = Vec::new();

@@ -33,6 +33,11 @@ impl Failure {
         }
     }
 
+    /// The same with the exit code of an error of this program's own, whatever docker would give it.
+    pub(super) fn into_own(self) -> Self {
+        self.with_code(OWN_ERROR)
+    }
+
     /// The same with another exit code.
     pub(super) fn with_code(self, code: u8) -> Self {
         Self { code, ..self }
@@ -91,6 +96,16 @@ impl Advice for container::Error {
 impl Advice for container::TopError {
     fn advice(&self) -> Option<String> {
         Some("as in `-ef`, `aux`, `-o pid,user,args`, or podman's `pid user args`".to_owned())
+    }
+}
+
+impl Advice for container::VolumeError {
+    fn advice(&self) -> Option<String> {
+        self.hint()
+    }
+
+    fn exit_code(&self) -> u8 {
+        container::VolumeError::exit_code(self)
     }
 }
 

@@ -46,6 +46,8 @@ pub(super) fn run(global: &Global, args: Args) -> Outcome {
     let progress = Progress::new(args.quiet);
     let imported = image::import(&store, &input, &options, &progress).doing(&what)?;
     for (name, id) in imported {
+        let told = name.as_ref().map(Reference::familiar).unwrap_or_default();
+        global.tell_image("import", &id.to_string(), &told);
         let name = name.map_or_else(|| "<none>".to_owned(), |name| name.familiar());
         progress.say(&format!("Imported {name} ({})", id.digest().short()));
         output::data(&format!("{id}\n"));

@@ -15,9 +15,16 @@ pub(super) struct Args {
     /// table, or json
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+    /// Print the usual seccomp profile alone, as `--security-opt seccomp=FILE` takes it
+    #[arg(long, conflicts_with = "format")]
+    seccomp_profile: bool,
 }
 
 pub(super) fn run(global: &Global, args: &Args) -> Outcome {
+    if args.seccomp_profile {
+        output::data(runtime::seccomp::DEFAULT_PROFILE);
+        return Ok(0);
+    }
     let store = global.store().doing("info")?;
     let containers = global.containers().doing("info")?;
     let (images, broken) = image::list(&store).doing("info")?;

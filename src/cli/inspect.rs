@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 use super::failure::{Failure, While as _};
 use super::look::{self, LookArgs};
 use super::template::Template;
-use super::{Global, Outcome, inspect_container, output};
-use crate::container;
+use super::{Global, Outcome, inspect_container, output, volume};
+use crate::container::{self, Containers};
 use crate::image::{self, Image};
 use crate::store::Store;
 
-/// Show all that is known of containers and images, as JSON
+/// Show all that is known of containers, images and volumes, as JSON
 ///
 /// With --remote, what registries say of images: digests, platforms, sizes and the configuration, without pulling.
 #[derive(Debug, clap::Args)]
@@ -18,8 +18,8 @@ pub(super) struct Args {
     /// json for one object a line, or a template as in '{{.State.Status}}'; otherwise one indented array
     #[arg(short, long)]
     format: Option<String>,
-    /// What is meant: container, or image
-    #[arg(long, value_name = "container|image")]
+    /// What is meant: container, image, or volume
+    #[arg(long, value_name = "container|image|volume")]
     r#type: Option<Kind>,
     /// Ask the registry instead of the store
     #[arg(long = "remote", id = "is_remote")]
@@ -36,6 +36,7 @@ pub(super) struct Args {
 enum Kind {
     Container,
     Image,
+    Volume,
 }
 
 pub(super) fn run(global: &Global, args: &Args) -> Outcome {
@@ -47,26 +48,42 @@ pub(super) fn run(global: &Global, args: &Args) -> Outcome {
             documents.push(find(global, name, args.r#type)?);
         }
     }
-    match args.format.as_deref() {
+    if args.is_remote && documents.is_empty() && args.format.is_none() {
+        return Ok(0);
+    }
+    print(&documents, args.format.as_deref())?;
+    Ok(0)
+}
+
+/// `image inspect`: names mean images alone.
+pub(super) fn run_images(global: &Global, args: Args) -> Outcome {
+    run(global, &Args { r#type: Some(Kind::Image), ..args })
+}
+
+/// Prints documents: as one indented array, one a line, or by a template.
+pub(super) fn print(documents: &[Value], format: Option<&str>) -> Result<(), Failure> {
+    match format {
         Some("json") => documents.iter().for_each(output::json_line),
         Some(template) => {
             let template = Template::parse(template).doing("inspect --format")?;
-            for document in &documents {
+            for document in documents {
                 let line = template.render(document).doing("inspect --format")?;
                 output::data(&format!("{line}\n"));
             }
         }
-        None if args.is_remote && documents.is_empty() => {}
-        None => output::json_document(&Value::Array(documents)),
+        None => output::json_document(&Value::Array(documents.to_vec())),
     }
-    Ok(0)
+    Ok(())
 }
 
-/// The container of this name, or else the image.
+/// The container of this name, or else the image, or else the volume.
 fn find(global: &Global, name: &str, kind: Option<Kind>) -> Result<Value, Failure> {
     let what = format!("inspect {name}");
+    let containers = global.containers().doing(&what)?;
+    if kind == Some(Kind::Volume) {
+        return volume::document(&containers, name).doing(&what);
+    }
     if kind != Some(Kind::Image) {
-        let containers = global.containers().doing(&what)?;
         match containers.find(name) {
             Err(container::Error::NoSuchContainer(_)) if kind.is_none() => {}
             found => {
@@ -76,8 +93,17 @@ fn find(global: &Global, name: &str, kind: Option<Kind>) -> Result<Value, Failur
         }
     }
     let store = global.store().doing(&what)?;
-    let image = image::find(&store, name).doing(&what)?;
+    let image = match image::find(&store, name) {
+        Err(image::Error::NoSuchImage(_)) if kind.is_none() && has_volume(&containers, name) => {
+            return volume::document(&containers, name).doing(&what);
+        }
+        found => found.doing(&what)?,
+    };
     document(&store, &image).doing(&what)
+}
+
+fn has_volume(containers: &Containers, name: &str) -> bool {
+    containers.volumes().find(name).is_ok()
 }
 
 /// The image in the form and with the names of `docker image inspect`.

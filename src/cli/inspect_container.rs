@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::output;
+use super::{inspect_mounts, output};
 use crate::container::{self, Containers, Record, Status};
-use crate::oci::runtime_spec::linux::Resources;
-use crate::oci::runtime_spec::{Mount, Spec};
+use crate::oci::runtime_spec::Spec;
+use crate::oci::runtime_spec::linux::{NamespaceKind, Resources};
 
 /// Docker's time for what has not been.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -45,7 +45,7 @@ pub(super) fn document(
             "UpperDir": file("upper"),
             "WorkDir": file("work"),
         }},
-        "Mounts": spec.mounts.iter().filter(|m| is_volume(m, &folder)).map(mount).collect::<Vec<_>>(),
+        "Mounts": inspect_mounts::mounts(&record.mounts),
         "Config": {
             "Hostname": spec.hostname,
             "Domainname": spec.domainname.clone().unwrap_or_default(),
@@ -59,12 +59,14 @@ pub(super) fn document(
             "Image": record.image,
             "WorkingDir": process.cwd,
             "Labels": record.labels,
+            "Healthcheck": record.settings.health,
             "StopSignal": record.settings.stop_signal().to_string(),
             "StopTimeout": record.settings.stop_timeout,
+            "Volumes": inspect_mounts::volumes(&record.mounts),
         },
         "NetworkSettings": {
             "Ports": {},
-            "Networks": { (network(&spec)): { "IPAddress": "", "Gateway": "" } },
+            "Networks": { (network(record, &spec)): { "IPAddress": "", "Gateway": "" } },
         },
     }))
 }
@@ -77,7 +79,7 @@ fn state(containers: &Containers, record: &Record) -> Value {
         _ => None,
     };
     let time = |at: Option<i64>| at.map_or_else(|| NEVER.to_owned(), output::timestamp);
-    json!({
+    let mut state = json!({
         "Status": status.name(),
         "Running": running.is_some(),
         "Paused": matches!(status, Status::Paused(_)),
@@ -89,7 +91,16 @@ fn state(containers: &Containers, record: &Record) -> Value {
         "Error": record.error.clone().unwrap_or_default(),
         "StartedAt": time(record.started),
         "FinishedAt": time(finished.map(|finished| finished.at)),
-    })
+    });
+    if let (Some(health), Some(state)) = (containers.health(record), state.as_object_mut()) {
+        let known = json!({
+            "Status": health.status,
+            "FailingStreak": health.failing_streak,
+            "Log": health.log,
+        });
+        state.insert("Health".to_owned(), known);
+    }
+    state
 }
 
 fn host_config(record: &Record, spec: &Spec) -> Value {
@@ -109,17 +120,20 @@ fn host_config(record: &Record, spec: &Spec) -> Value {
     let nano_cpus = cpu.quota.zip(cpu.period).map_or(0, |(quota, period)| {
         quota.saturating_mul(1_000_000_000) / i64::try_from(period).unwrap_or(1).max(1)
     });
-    let own_users = linux.is_some_and(|linux| !linux.uid_mappings.is_empty());
     json!({
         "LogConfig": {
             "Type": if settings.log.is_some() { "json-file" } else { "none" },
             "Config": log.unwrap_or_else(|| json!({})),
         },
-        "NetworkMode": network(spec),
+        "NetworkMode": network(record, spec),
         "RestartPolicy": { "Name": settings.restart.name(), "MaximumRetryCount": most },
         "AutoRemove": settings.remove,
         "ReadonlyRootfs": spec.root.as_ref().is_some_and(|root| root.readonly),
-        "UsernsMode": if own_users { "private" } else { "host" },
+        "CgroupnsMode": mode(record, spec, NamespaceKind::Cgroup),
+        "IpcMode": mode(record, spec, NamespaceKind::Ipc),
+        "PidMode": mode(record, spec, NamespaceKind::Pid),
+        "UTSMode": mode(record, spec, NamespaceKind::Uts),
+        "UsernsMode": mode(record, spec, NamespaceKind::User),
         "Memory": memory.limit.unwrap_or(0),
         "MemorySwap": memory.swap.unwrap_or(0),
         "MemoryReservation": memory.reservation.unwrap_or(0),
@@ -128,34 +142,23 @@ fn host_config(record: &Record, spec: &Spec) -> Value {
         "CpusetCpus": cpu.cpus.unwrap_or_default(),
         "CpusetMems": cpu.mems.unwrap_or_default(),
         "PidsLimit": resources.pids.and_then(|pids| pids.limit),
-        "Privileged": false,
+        "Init": settings.init,
+        "Privileged": settings.privileged,
+        "Binds": inspect_mounts::binds(&record.mounts),
+        "Tmpfs": inspect_mounts::tmpfs(spec, &record.mounts),
     })
 }
 
-fn network(spec: &Spec) -> &'static str {
-    use crate::oci::runtime_spec::linux::NamespaceKind;
-    let own = spec.linux.iter().flat_map(|linux| &linux.namespaces);
-    let own = own.into_iter().any(|namespace| namespace.kind == NamespaceKind::Network);
-    if own { "none" } else { "host" }
+fn network(record: &Record, spec: &Spec) -> String {
+    let mode = mode(record, spec, NamespaceKind::Network);
+    if mode == "private" { "none".to_owned() } else { mode }
 }
 
-/// Whether a mount is one of the user's, and not one that every container has.
-fn is_volume(mount: &Mount, folder: &std::path::Path) -> bool {
-    let bind = mount.options.iter().any(|option| matches!(option.as_str(), "bind" | "rbind"));
-    bind && !mount
-        .source
-        .as_deref()
-        .is_some_and(|source| source.starts_with(&*folder.to_string_lossy()))
-}
-
-fn mount(mount: &Mount) -> Value {
-    let read_only = mount.options.iter().any(|o| matches!(o.as_str(), "ro" | "rro"));
-    json!({
-        "Type": "bind",
-        "Source": mount.source,
-        "Destination": mount.destination,
-        "Mode": if read_only { "ro" } else { "" },
-        "RW": !read_only,
-        "Propagation": "rprivate",
-    })
+/// Whose namespace of this kind it is in.
+fn mode(record: &Record, spec: &Spec, kind: NamespaceKind) -> String {
+    if let Some(join) = record.joins.iter().find(|join| join.kind == kind) {
+        return format!("container:{}", join.container);
+    }
+    let own = spec.linux.as_ref().is_some_and(|linux| linux.namespace(kind).is_some());
+    if own { "private".to_owned() } else { "host".to_owned() }
 }

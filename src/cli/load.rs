@@ -43,6 +43,8 @@ pub(super) fn run(global: &Global, args: Args) -> Outcome {
         ImportOptions { take_names: args.force, images_only: true, ..ImportOptions::default() };
     let loaded = image::import(&store, &input, &options, &progress).doing(&what)?;
     for (name, id) in loaded {
+        let told = name.as_ref().map(|name| name.familiar()).unwrap_or_default();
+        global.tell_image("load", &id.to_string(), &told);
         output::data(&match name {
             Some(name) => match name.tag() {
                 Some(tag) => format!("Loaded image: {}:{tag}\n", name.familiar_repository()),

@@ -5,6 +5,7 @@
 
 mod adjust_options;
 mod attach;
+mod boot;
 mod bundle;
 mod commit;
 mod container;
@@ -13,18 +14,27 @@ mod container_options;
 mod copy;
 mod cp;
 mod create;
+mod device_options;
 mod df;
 mod diff;
+mod disable;
+mod enable;
+mod events;
 mod exec;
 mod export;
 mod failure;
+mod health_options;
+mod healthcheck;
 mod history;
 mod hold;
+mod image;
 mod images;
 mod import;
 mod info;
+mod init;
 mod inspect;
 mod inspect_container;
+mod inspect_mounts;
 mod inventory;
 mod kill;
 mod load;
@@ -36,6 +46,8 @@ mod look;
 mod map_ids;
 mod moment;
 mod monitor;
+mod mount_options;
+mod namespace_options;
 mod oci;
 mod output;
 mod pause;
@@ -55,9 +67,12 @@ mod rmi;
 mod run;
 mod save;
 mod search;
+mod security_options;
 mod start;
 mod stats;
 mod stop;
+mod stop_options;
+mod system;
 mod tag;
 mod tags;
 mod template;
@@ -65,6 +80,8 @@ mod top;
 mod update;
 mod verify;
 mod version;
+mod volume;
+mod volume_filter;
 mod wait;
 
 use std::ffi::OsString;
@@ -73,7 +90,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::container::Containers;
+use crate::container::{Containers, Journal};
 use crate::registry;
 use crate::runtime::{self, rootless};
 use crate::store::{Durability, Store};
@@ -130,6 +147,8 @@ enum Verb {
     Logs(logs::Args),
     Attach(attach::Args),
     Exec(exec::Args),
+    Events(events::Args),
+    Healthcheck(healthcheck::Args),
     Cp(cp::Args),
     Top(top::Args),
     Stats(stats::Args),
@@ -139,6 +158,8 @@ enum Verb {
     Rename(rename::Args),
     Port(port::Args),
     Container(container::Args),
+    Image(image::Args),
+    System(system::Args),
     Images(images::Args),
     Inspect(inspect::Args),
     History(history::Args),
@@ -157,8 +178,13 @@ enum Verb {
     Inventory(inventory::Args),
     Verify(verify::Args),
     Repair(repair::Args),
+    Volume(volume::Args),
+    Enable(enable::Args),
+    Disable(disable::Args),
     Version(version::Args),
     Info(info::Args),
+    #[command(hide = true)]
+    Boot(boot::Args),
     #[command(name = rootless::MAP_IDS_VERB, hide = true)]
     MapIds(map_ids::Args),
     #[command(name = crate::container::HOLD_VERB, hide = true)]
@@ -188,6 +214,7 @@ impl Verb {
                 | Self::Create(_)
                 | Self::Start(_)
                 | Self::Restart(_)
+                | Self::Boot(_)
                 | Self::Container(_)
                 | Self::Rmi(_)
                 | Self::Rm(_)
@@ -197,8 +224,11 @@ impl Verb {
                 | Self::Df(_)
                 | Self::Verify(_)
                 | Self::Repair(_)
+                | Self::Image(_)
                 | Self::Prune(_)
+                | Self::System(_)
                 | Self::Tag(_)
+                | Self::Volume(_)
         )
     }
 }
@@ -211,6 +241,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     if let Some(args) = monitor::is_meant(&args) {
         return monitor::main(args);
+    }
+    if let Some(program) = init::is_meant(&args) {
+        return init::main(program);
     }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
@@ -247,11 +280,15 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Logs(args) => logs::run(&global, &args),
         Verb::Attach(args) => attach::run(&global, &args),
         Verb::Exec(args) => exec::run(&global, args),
+        Verb::Events(args) => events::run(&global, &args),
+        Verb::Healthcheck(args) => healthcheck::run(&global, &args),
         Verb::Cp(args) => cp::run(&global, &args),
         Verb::Top(args) => top::run(&global, &args),
         Verb::Stats(args) => stats::run(&global, &args),
         Verb::Update(args) => update::run(&global, &args),
         Verb::Container(args) => container::run(&global, &args),
+        Verb::Image(args) => image::run(&global, args),
+        Verb::System(args) => system::run(&global, &args),
         Verb::Pause(args) => pause::run(&global, &args),
         Verb::Unpause(args) => pause::unpause(&global, &args),
         Verb::Rename(args) => rename::run(&global, &args),
@@ -274,6 +311,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Inventory(args) => inventory::run(&global, args),
         Verb::Verify(args) => verify::run(&global, &args),
         Verb::Repair(args) => repair::run(&global, &args),
+        Verb::Volume(args) => volume::run(&global, &args),
+        Verb::Enable(args) => enable::run(&global, &args),
+        Verb::Disable(args) => disable::run(&global, &args),
+        Verb::Boot(args) => boot::run(&global, &args),
         Verb::Version(args) => version::run(&args),
         Verb::Info(args) => info::run(&global, &args),
         Verb::MapIds(args) => map_ids::run(&args),
@@ -330,6 +371,12 @@ impl Global {
     fn store(&self) -> Result<Store, crate::store::Error> {
         let durability = if self.no_sync { Durability::Unflushed } else { Durability::Flushed };
         Store::open(&self.root(), durability)
+    }
+
+    /// Writes down what has just happened to an image.
+    fn tell_image(&self, action: &str, id: &str, name: &str) {
+        let name = if name.is_empty() { id } else { name };
+        Journal::new(&self.root()).tell("image", action, id, &[("name", name)]);
     }
 
     fn containers(&self) -> Result<Containers, crate::container::Error> {

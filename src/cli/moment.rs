@@ -23,6 +23,13 @@ pub(super) fn parse_rfc3339(text: &str) -> Option<i128> {
     OffsetDateTime::parse(text, &Rfc3339).ok().map(OffsetDateTime::unix_timestamp_nanos)
 }
 
+/// A time in RFC 3339 with all nine digits of its nanoseconds, as docker shows those of events.
+pub(super) fn with_nanoseconds(nanoseconds: i128) -> String {
+    let seconds = i64::try_from(nanoseconds.div_euclid(1_000_000_000)).unwrap_or_default();
+    let whole = super::output::timestamp(seconds);
+    format!("{}.{:09}Z", whole.trim_end_matches('Z'), nanoseconds.rem_euclid(1_000_000_000))
+}
+
 /// `2026-01-02` and `2026-01-02T15:04` with what is missing, in UTC.
 fn completed(text: &str) -> String {
     let mut text = text.trim().to_owned();
@@ -45,8 +52,8 @@ fn seconds(text: &str) -> Option<i128> {
     Some(whole.parse::<i64>().ok().map(i128::from)? * 1_000_000_000 + nanos.parse::<i128>().ok()?)
 }
 
-/// A duration as Go writes it: `1h30m`, `1.5s`, `300ms`.
-fn duration(text: &str) -> Option<i128> {
+/// Nanoseconds of a duration as Go writes it: `1h30m`, `1.5s`, `300ms`.
+pub(super) fn duration(text: &str) -> Option<i128> {
     const UNITS: [(&str, f64); 6] =
         [("ns", 1.0), ("us", 1e3), ("ms", 1e6), ("s", SECOND), ("m", 60e9), ("h", 3600e9)];
     let mut rest = text;

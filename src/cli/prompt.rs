@@ -1,6 +1,6 @@
 //! Questions to a person at a terminal.
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, BufRead as _, IsTerminal as _};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
@@ -20,6 +20,14 @@ const ENDING: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Si
 /// Whether there is somebody to ask.
 pub(super) fn is_possible() -> bool {
     io::stdin().is_terminal()
+}
+
+/// Warns and asks as docker does before something is removed; only `y` is a yes, also from a pipe.
+pub(super) fn is_sure(warning: &str) -> bool {
+    output::message(&format!("WARNING! {warning}\nAre you sure you want to continue? [y/N] "));
+    let mut answer = String::new();
+    let read = io::stdin().lock().read_line(&mut answer);
+    read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
 }
 
 /// Asks for something that everybody may see.

@@ -1,18 +1,17 @@
 //! `mydocker prune`.
 
 use std::collections::BTreeMap;
-use std::io::BufRead as _;
 
 use super::failure::{Failure, While as _};
-use super::{Global, Outcome, output};
+use super::{Global, Outcome, output, prompt};
 use crate::container;
 use crate::image::{self, PruneOptions};
 use crate::oci::digest::ImageId;
 
 /// Remove images that no container stands on
 ///
-/// Those without a name; with --all every one. What no image needs, as a crash may leave it, goes too. Containers and
-/// volumes are never removed.
+/// Those without a name; with --all every one. What no image needs, as a crash may leave it, goes too. `image prune` is the
+/// same; `container prune`, `volume prune` and `system prune` are about the rest.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Remove images that have names too
@@ -33,37 +32,55 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(global: &Global, args: &Args) -> Outcome {
-    let (until, labels) = filters(&args.filter)?;
     let options = PruneOptions {
-        all: args.all,
-        until,
-        labels,
         max_size: args.max_size,
         dry_run: args.dry_run,
+        ..options(args.all, &args.filter)?
     };
     if !args.force && !args.dry_run && !is_sure(args) {
         return Ok(0);
     }
+    let bytes = prune_images(global, &options)?;
+    let verb = if args.dry_run { "Reclaimable space" } else { "Total reclaimed space" };
+    output::data(&format!("{verb}: {}\n", output::size(bytes)));
+    Ok(0)
+}
+
+/// What is to go: images with names too if `all`, but only those that meet the filters.
+pub(super) fn options(all: bool, filters: &[String]) -> Result<PruneOptions, Failure> {
+    let (until, labels) = parse(filters)?;
+    Ok(PruneOptions { all, until, labels, ..PruneOptions::default() })
+}
+
+/// Removes images, names them, and says how many bytes are free now.
+pub(super) fn prune_images(global: &Global, options: &PruneOptions) -> Result<u64, Failure> {
     let store = global.store().doing("prune")?;
     let containers = global.containers().doing("prune")?;
     let users = || -> Option<Vec<ImageId>> {
         let (records, _) = containers.list().ok()?;
-        Some(records.into_iter().filter_map(|record| record.image_id).collect())
+        Some(records.iter().flat_map(|record| record.images().cloned()).collect())
     };
-    let pruned = image::prune(&store, &users, &options).doing("prune")?;
+    let pruned = image::prune(&store, &users, options).doing("prune")?;
     if !pruned.images.is_empty() {
-        output::data(if args.dry_run { "Would delete:\n" } else { "Deleted Images:\n" });
+        output::data(if options.dry_run { "Would delete:\n" } else { "Deleted Images:\n" });
         for name in pruned.names {
+            told(global, options, "untag", &name);
             output::data(&format!("untagged: {name}\n"));
         }
         for id in pruned.images {
+            told(global, options, "delete", &id.to_string());
             output::data(&format!("deleted: {id}\n"));
         }
         output::data("\n");
     }
-    let verb = if args.dry_run { "Reclaimable space" } else { "Total reclaimed space" };
-    output::data(&format!("{verb}: {}\n", output::size(pruned.bytes)));
-    Ok(0)
+    Ok(pruned.bytes)
+}
+
+/// Writes down what has happened to an image, if it has.
+fn told(global: &Global, options: &PruneOptions, action: &str, name: &str) {
+    if !options.dry_run {
+        global.tell_image(action, name, name);
+    }
 }
 
 /// Asks as docker does; only `y` is a yes.
@@ -73,17 +90,12 @@ fn is_sure(args: &Args) -> bool {
         (None, true) => "all images without at least one container associated to them",
         (None, false) => "all dangling images",
     };
-    output::message(&format!(
-        "WARNING! This will remove {what}.\nAre you sure you want to continue? [y/N] "
-    ));
-    let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+    prompt::is_sure(&format!("This will remove {what}."))
 }
 
 type Filters = (Option<i64>, BTreeMap<String, Option<String>>);
 
-fn filters(texts: &[String]) -> Result<Filters, Failure> {
+fn parse(texts: &[String]) -> Result<Filters, Failure> {
     let (mut until, mut labels) = (None, BTreeMap::new());
     for text in texts {
         let wrong = || {
@@ -106,7 +118,7 @@ fn filters(texts: &[String]) -> Result<Filters, Failure> {
 }
 
 /// A time of day, seconds since 1970, or so long ago as in `1h30m`.
-fn point_in_time(text: &str) -> Option<i64> {
+pub(super) fn point_in_time(text: &str) -> Option<i64> {
     if let Some(at) = output::parse_timestamp(text).or_else(|| text.parse().ok()) {
         return Some(at);
     }

@@ -7,7 +7,7 @@ use super::failure::{Failure, While as _, chain};
 use super::output::{self, Table};
 use super::template::Template;
 use super::{Global, Outcome};
-use crate::container::{Containers, Finished, Record, Status, layer_size, now};
+use crate::container::{Containers, Finished, HealthStatus, Record, Status, layer_size, now};
 
 /// List containers
 #[derive(Debug, clap::Args)]
@@ -15,7 +15,7 @@ pub(super) struct Args {
     /// Show all containers, not only those that run
     #[arg(short, long)]
     all: bool,
-    /// Only containers that are so: status=, name=, id=, label=, ancestor=, exited=, before=, since=
+    /// Only containers that are so: status=, name=, id=, label=, ancestor=, exited=, health=, before=, since=
     #[arg(short, long, value_name = "NAME=VALUE")]
     filter: Vec<String>,
     /// table, json for one object a line, or a template as in '{{.ID}} {{.Names}}'
@@ -46,7 +46,8 @@ pub(super) fn run(global: &Global, args: &Args) -> Outcome {
     let all = args.all || last >= 0 || filters.mention_state();
     let wanted = records.iter().filter_map(|record| {
         let status = containers.status(record);
-        let shown = (all || status.running().is_some()) && filters.accept(record, &status);
+        let shown =
+            (all || status.running().is_some()) && filters.accept(&containers, record, &status);
         shown.then_some((record, status))
     });
     let most = usize::try_from(last).unwrap_or(usize::MAX);
@@ -79,7 +80,7 @@ impl Row {
         let id = if args.no_trunc { record.id.clone() } else { short };
         let command = command(record, args.no_trunc);
         let since = format!("{} ago", output::duration(now() - record.created));
-        let words = describe(status);
+        let words = describe(containers, record, status);
         let needs_size = args.size || args.format.contains(".Size");
         let size = needs_size.then(|| output::size(layer_size(containers, record)));
         let labels = record.labels.iter().map(|(name, value)| format!("{name}={value}"));
@@ -154,14 +155,21 @@ fn command(record: &Record, no_trunc: bool) -> String {
 }
 
 /// The state in docker's words.
-fn describe(status: &Status) -> String {
+fn describe(containers: &Containers, record: &Record, status: &Status) -> String {
     let ended = |finished: &Finished| {
         let ago = output::duration(now() - finished.at);
         (finished.code, ago)
     };
     match status {
         Status::Created => "Created".to_owned(),
-        Status::Running(running) => format!("Up {}", output::duration(now() - running.since)),
+        Status::Running(running) => {
+            let health = match containers.health(record).map(|health| health.status) {
+                None => String::new(),
+                Some(HealthStatus::Starting) => " (health: starting)".to_owned(),
+                Some(health) => format!(" ({})", health.name()),
+            };
+            format!("Up {}{health}", output::duration(now() - running.since))
+        }
         Status::Paused(running) => {
             format!("Up {} (Paused)", output::duration(now() - running.since))
         }

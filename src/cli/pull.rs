@@ -56,7 +56,7 @@ pub(super) fn run(global: &Global, args: Args) -> Outcome {
     let progress = Arc::new(Progress::new(args.quiet));
     let client = args.remote.watched(Arc::<Progress>::clone(&progress)).doing(&what)?;
     let (store, client, parallel) = (&store, &client, args.max_parallel);
-    let pull = Pull { store, client, progress: &progress, platform, parallel, limits };
+    let pull = Pull { global, store, client, progress: &progress, platform, parallel, limits };
     match args.all_tags {
         true => pull.all(&what, &reference),
         false => pull.first(&what, &args.reference),
@@ -64,6 +64,7 @@ pub(super) fn run(global: &Global, args: Args) -> Outcome {
 }
 
 struct Pull<'a> {
+    global: &'a Global,
     store: &'a Store,
     client: &'a Client,
     progress: &'a Progress,
@@ -98,6 +99,8 @@ impl Pull<'_> {
         } else {
             format!("Status: Image is up to date for {given}")
         });
+        let name = reference.familiar();
+        self.global.tell_image("pull", &name, &name);
         output::data(&format!("{reference}\n"));
         Ok(0)
     }

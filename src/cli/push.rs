@@ -43,6 +43,7 @@ pub(super) fn run(global: &Global, args: &Args) -> Outcome {
     progress.say(&format!("The push refers to repository [{registry}/{repository}]"));
     let pushed = image::push(&store, &client, &image, &destination, PARALLEL, &progress);
     let pushed = pushed.doing(&what)?;
+    global.tell_image("push", &destination.familiar(), &destination.familiar());
     let (tag, size) = (destination.tag().unwrap_or("latest"), pushed.bytes.len());
     output::data(&match args.quiet {
         true => format!("{destination}\n"),

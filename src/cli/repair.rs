@@ -25,12 +25,11 @@ pub(super) fn run(global: &Global, args: &Args) -> Outcome {
     let store = global.store().doing(&what)?;
     let containers = global.containers().doing(&what)?;
     let (records, _) = containers.list().doing(&what)?;
-    let running = records.into_iter().filter_map(|record| {
-        let is_running = containers.status(&record).running().is_some();
-        let id: ImageId = record.image_id.filter(|_| is_running)?;
-        Some((record.id.chars().take(12).collect(), id))
-    });
-    let running: Vec<(String, ImageId)> = running.collect();
+    let mut running: Vec<(String, ImageId)> = Vec::new();
+    for record in records.iter().filter(|record| containers.status(record).running().is_some()) {
+        let short: String = record.id.chars().take(12).collect();
+        running.extend(record.images().map(|id| (short.clone(), id.clone())));
+    }
     let mut code = 0;
     let mut report = |repaired| match repaired {
         Repaired::Mended(object, how) => output::data(&format!("{object}: {how}\n")),

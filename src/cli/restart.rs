@@ -1,36 +1,26 @@
 //! `mydocker restart`.
 
-use super::container_options::parse_signal;
 use super::failure::{Failure, While as _};
+use super::stop_options::StopArgs;
 use super::{Global, Outcome, each};
 use crate::container;
 
 /// Stop containers and start them again
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Signal that asks them to end [default: the container's stop signal]
-    #[arg(short, long, value_name = "SIGNAL", value_parser = parse_signal)]
-    signal: Option<i32>,
-    /// Seconds before they are killed; -1 for never [default: the container's, or 10]
-    #[arg(
-        short,
-        long,
-        visible_alias = "timeout",
-        value_name = "SECONDS",
-        allow_hyphen_values = true
-    )]
-    time: Option<i64>,
+    #[command(flatten)]
+    stop: StopArgs,
     /// Names, ids or first digits of ids
     #[arg(required = true)]
     container: Vec<String>,
 }
 
 pub(super) fn run(global: &Global, args: &Args) -> Outcome {
+    let StopArgs { signal, time } = args.stop;
     each(&args.container, |name| -> Result<(), Failure> {
         let what = format!("restart {name}");
         let containers = global.containers().doing(&what)?;
         let record = containers.find(name).doing(&what)?;
-        let root = global.root();
-        container::restart(&containers, &root, &record, args.signal, args.time).doing(&what)
+        container::restart(&containers, &global.root(), &record, signal, time).doing(&what)
     })
 }

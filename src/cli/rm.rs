@@ -10,17 +10,20 @@ pub(super) struct Args {
     /// Kill a container that runs
     #[arg(short, long)]
     force: bool,
+    /// Remove its volumes too, but for those that have a name
+    #[arg(short, long)]
+    volumes: bool,
     /// Names, ids or first digits of ids
     #[arg(required = true)]
     container: Vec<String>,
 }
 
 pub(super) fn run(global: &Global, args: &Args) -> Outcome {
-    each(&args.container, |name| remove(global, name, args.force))
+    each(&args.container, |name| remove(global, name, args))
 }
 
-fn remove(global: &Global, name: &str, force: bool) -> Result<(), Failure> {
+fn remove(global: &Global, name: &str, args: &Args) -> Result<(), Failure> {
     let what = format!("rm {name}");
     let containers = global.containers().doing(&what)?;
-    container::remove(&containers, name, force).doing(&what)
+    container::remove(&containers, name, args.force, args.volumes).doing(&what)
 }

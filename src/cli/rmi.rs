@@ -34,14 +34,21 @@ fn remove(global: &Global, name: &str, force: bool) -> Result<(), Failure> {
     let containers = global.containers().doing(&what)?;
     let users = || {
         let (records, _) = containers.list().ok()?;
-        let short = |record: &Record| record.id.chars().take(12).collect();
-        Some(records.iter().filter_map(|r| Some((short(r), r.image_id.clone()?))).collect())
+        let short = |record: &Record| record.id.chars().take(12).collect::<String>();
+        let images = |record: &Record| {
+            let images: Vec<_> = record.images().cloned().collect();
+            let id = short(record);
+            images.into_iter().map(move |image| (id.clone(), image))
+        };
+        Some(records.iter().flat_map(images).collect())
     };
     let removed = image::remove(&store, name, &users, force).doing(&what)?;
     for name in removed.names {
+        global.tell_image("untag", &name, &name);
         output::data(&format!("Untagged: {name}\n"));
     }
     for id in removed.images {
+        global.tell_image("delete", &id.to_string(), "");
         output::data(&format!("Deleted: {id}\n"));
     }
     Ok(())

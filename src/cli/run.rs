@@ -40,15 +40,20 @@ pub(super) fn run(global: &Global, args: Args) -> Outcome {
         return container::run(&containers, &store, &options, &mut warn).doing(&what);
     }
     let record = container::create(&containers, &store, &options).doing(&what)?;
-    match container::monitor::start(&containers, &global.root(), &record.id, false) {
+    match container::start(&containers, &global.root(), &record, false) {
         Ok(started) => {
-            started.warnings.iter().for_each(|text| warn(text));
+            started.iter().flat_map(|started| &started.warnings).for_each(|text| warn(text));
+            output::data(&format!("{}\n", record.id));
+            Ok(0)
+        }
+        // Somebody else has started it already, and done more with it.
+        Err(container::Error::Paused(_)) => {
             output::data(&format!("{}\n", record.id));
             Ok(0)
         }
         Err(error) => {
             // A container that never ran leaves nothing behind; that is worth less than the error itself.
-            let _ = container::remove(&containers, &record.id, true);
+            let _ = container::remove(&containers, &record.id, true, true);
             Err(error).doing(&what)
         }
     }

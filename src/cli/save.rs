@@ -59,6 +59,13 @@ pub(super) fn run(global: &Global, args: Args) -> Outcome {
         Some(Packer::Zstd) => Packing::Zstd,
     };
     image::save(&store, &images, format, packing, &output).doing(&what)?;
+    for image in &images {
+        global.tell_image(
+            "save",
+            &image.image.id.to_string(),
+            image.image.name().unwrap_or_default(),
+        );
+    }
     Ok(0)
 }
 

@@ -2,7 +2,7 @@
 
 use super::container_options::parse;
 use super::failure::{Failure, While as _};
-use super::{Global, Outcome, each, output};
+use super::{Global, Outcome, each, output, stop_options};
 use crate::container::{
     self, Attachment, Containers, DetachKeys, Ending, Left, Record, attach_to, monitor,
 };
@@ -10,6 +10,9 @@ use crate::container::{
 /// Start containers
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    /// All containers that do not run, the oldest first
+    #[arg(long, conflicts_with_all = ["attach", "container", "interactive"])]
+    all: bool,
     /// Show what it writes, pass signals on, and exit as it does
     #[arg(short, long)]
     attach: bool,
@@ -23,13 +26,15 @@ pub(super) struct Args {
     #[arg(long, value_name = "BOOL", default_value = "true", action = clap::ArgAction::Set)]
     sig_proxy: bool,
     /// Names, ids or first digits of ids
-    #[arg(required = true)]
+    #[arg(required_unless_present = "all")]
     container: Vec<String>,
 }
 
 pub(super) fn run(global: &Global, args: &Args) -> Outcome {
     if !args.attach && !args.interactive {
-        return each(&args.container, |name| start(global, name));
+        let all = if args.all { stop_options::all(global, "start", false)? } else { Vec::new() };
+        let names = if args.all { &all } else { &args.container };
+        return each(names, |name| start(global, name));
     }
     let [name] = &args.container[..] else {
         let hint = "start them without -a and -i, or one at a time";

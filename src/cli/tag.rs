@@ -22,5 +22,6 @@ pub(super) fn run(global: &Global, args: &Args) -> Outcome {
     let store = global.store().doing(&what)?;
     let image = image::find(&store, &args.source).doing(&what)?;
     image::tag(&store, &image, &target).doing(&what)?;
+    global.tell_image("tag", &image.id.to_string(), &target.familiar());
     Ok(0)
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use super::Error;
+use super::volume::tmpfs;
 use crate::oci::capability::{Capability, CapabilitySet};
 use crate::oci::runtime_spec::linux::Resources;
 use crate::oci::runtime_spec::{Mount, Rlimit, Spec};
@@ -33,8 +34,6 @@ pub struct Adjustments {
     pub domainname: Option<String>,
     /// Further groups of its user, by name or number.
     pub group_add: Vec<String>,
-    /// Whether no program gains privileges by being executed.
-    pub no_new_privileges: bool,
     /// How willingly it is killed when memory is short, -1000 to 1000.
     pub oom_score_adj: Option<i32>,
     /// Limits of memory and processors beside `--memory` and `--cpus`.
@@ -110,9 +109,20 @@ impl FromStr for Tmpfs {
             let why = "it must be an absolute path, and not the root itself";
             return Err(Error::Value { what: "tmpfs", value: text.to_owned(), why });
         }
-        let options = options.split(',').filter(|option| !option.is_empty());
-        let options = options.map(str::to_owned).collect();
+        let options: Vec<String> =
+            options.split(',').filter(|option| !option.is_empty()).map(str::to_owned).collect();
+        if !options.iter().all(|option| tmpfs::is_option(option)) {
+            let why = "it has an option that is none of a tmpfs; mount(8) and tmpfs(5) list them";
+            return Err(Error::Value { what: "tmpfs", value: text.to_owned(), why });
+        }
         Ok(Self { destination: destination.to_owned(), options })
+    }
+}
+
+impl Tmpfs {
+    /// Where it is mounted.
+    pub(super) fn destination(&self) -> &str {
+        self.destination.trim_end_matches('/')
     }
 }
 
@@ -229,7 +239,6 @@ impl Adjustments {
         spec.annotations.extend(self.annotations.clone());
         spec.domainname.clone_from(&self.domainname);
         if let Some(process) = &mut spec.process {
-            process.no_new_privileges |= self.no_new_privileges;
             process.oom_score_adj = self.oom_score_adj;
             for Ulimit(limit) in &self.ulimit {
                 process.rlimits.retain(|known| known.kind != limit.kind);

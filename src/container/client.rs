@@ -54,6 +54,7 @@ pub fn attach_to(
     connection: &Connection,
     attachment: Attachment,
 ) -> Result<Left, Error> {
+    containers.tell(record, "attach", &[]);
     let stdin = io::stdin();
     let raw =
         attachment.interactive && attachment.terminal && termios::tcgetattr(stdin.as_fd()).is_ok();
@@ -64,6 +65,9 @@ pub fn attach_to(
     session.send_window();
     let left = session.run(stdin.as_fd());
     drop(raw);
+    if matches!(left, Ok(Left::Detached)) {
+        containers.tell(record, "detach", &[]);
+    }
     left
 }
 

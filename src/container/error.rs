@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use super::copy_path::CopyError;
 use super::monitor::Failed;
+use super::volume::VolumeError;
+use crate::runtime::seccomp::ProfileError;
 use crate::sys::remove_tree::RemoveError;
 use crate::{runtime, store};
 
@@ -32,6 +34,9 @@ pub enum Error {
     /// Its processes cannot be stopped for a while.
     #[error("container {0} is running, and cannot be frozen")]
     CannotFreeze(String),
+    /// Another container's namespaces cannot be shared.
+    #[error("join the namespaces of another container")]
+    Join(#[source] Box<Error>),
     /// A monitor could not be started or reached.
     #[error("{verb} the container's monitor")]
     Monitor {
@@ -69,6 +74,12 @@ pub enum Error {
     /// The container has no log.
     #[error("container {0} has no log")]
     NoLog(String),
+    /// Nothing is known that starts other programs here.
+    #[error("no init system is known here")]
+    NoInitSystem,
+    /// Nobody says how it is probed.
+    #[error("container {0} has no health check")]
+    NoHealthCheck(String),
     /// The container is not paused.
     #[error("container {0} is not paused")]
     NotPaused(String),
@@ -81,6 +92,15 @@ pub enum Error {
     /// Its monitor could not start it.
     #[error("{}", .0.cause)]
     NotStarted(Failed),
+    /// A seccomp profile makes no sense.
+    #[error("read the seccomp profile `{path}`")]
+    Profile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: ProfileError,
+    },
     /// The kernel gave no random bytes for an id.
     #[error("make an id")]
     Random(#[source] nix::errno::Errno),
@@ -129,6 +149,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// Something about a volume or a mount.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
     /// The process among a container's files could not do its work.
     #[error("{}", .0.cause)]
     Visit(Failed),
@@ -152,6 +175,7 @@ impl Error {
                 "remove that container with `mydocker rm {id}`, or choose another name"
             )),
             Self::NoSuchContainer(_) => Some("`mydocker ps -a` lists them".to_owned()),
+            Self::Join(error) => error.hint(),
             Self::Running(id) => Some(format!("`mydocker rm -f {id}` kills and removes it")),
             Self::CannotFreeze(_) => Some(
                 "it has no control group of its own; wait for its end, or `commit --pause=false`"
@@ -159,6 +183,14 @@ impl Error {
             ),
             Self::NoLayer(_) => Some("what it wrote is in that folder itself".to_owned()),
             Self::NoCommand => Some("give one behind the image".to_owned()),
+            Self::NoInitSystem => Some(
+                "have it execute `mydocker boot` when the machine starts, or name it with --init; of \
+                 an ordinary user it can only be systemd"
+                    .to_owned(),
+            ),
+            Self::NoHealthCheck(_) => {
+                Some("create it with --health-cmd, or from an image with a HEALTHCHECK".to_owned())
+            }
             Self::NoLog(_) => Some(
                 "containers that run in the foreground, or with --log-driver none, have none"
                     .to_owned(),
@@ -167,6 +199,7 @@ impl Error {
             Self::NotRunning(name) => Some(format!("`mydocker start {name}` starts it")),
             Self::NotStarted(failed) | Self::Visit(failed) => failed.hint.clone(),
             Self::Runtime(error) => error.hint(),
+            Self::Volume(error) => error.hint(),
             _ => None,
         }
     }
@@ -177,6 +210,7 @@ impl Error {
         match self {
             Self::NotStarted(failed) | Self::Visit(failed) => failed.code,
             Self::Runtime(error) => error.exit_code(),
+            Self::Volume(error) => error.exit_code(),
             // What docker's daemon refuses to do with a container that there is or is not.
             Self::AmbiguousId(_)
             | Self::Copy(_)

@@ -3,11 +3,13 @@
 use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::unistd::Uid;
 
 use super::attach::{self, Signals, user_window};
 use super::prepare::{Environment, has_own_users};
+use super::record::new_id;
 use super::spec::CallerEnvironment as _;
 use super::status::{Running, Status};
 use super::user::UserDatabase;
@@ -62,6 +64,7 @@ pub fn exec(
             (Stdio::Descriptors(streams.inner), streams.relays)
         }
     };
+    let told = Told::new(containers, record, &request.command);
     let policy = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
     let options = ExecOptions { stdio, ..ExecOptions::default() };
     let groups = running.groups.clone();
@@ -71,12 +74,14 @@ pub fn exec(
         Err(runtime::Error::Unsealed) => {
             return Err(runtime::seal().err().unwrap_or(runtime::Error::Unsealed).into());
         }
-        running => running?,
+        running => running.map_err(|error| or_ended(error, &init, record))?,
     };
     running.warnings().iter().for_each(|warning| warn(&warning.to_string()));
+    told.tell("exec_start", None);
     let console = running.take_console();
     let Some(signals) = signals else { return Ok(0) };
     let status = attach::attach(&mut running, &signals, console, relays, request.interactive)?;
+    told.tell("exec_die", Some(status.code()));
     let oom_killed = Stats::oom_kills(&groups) > killed;
     if let Some(ending) = Ending::of(status, oom_killed) {
         warn(&ending.to_string());
@@ -84,7 +89,48 @@ pub fn exec(
     Ok(status.code())
 }
 
-fn running(containers: &Containers, record: &Record) -> Result<Running, Error> {
+/// Why a program could not be started in a container: if that has ended meanwhile, what the kernel says of it makes no sense
+/// to anybody.
+pub(super) fn or_ended(error: runtime::Error, init: &Init, record: &Record) -> Error {
+    // While its processes end, none can be added, and the first is the last to have ended.
+    const LAST_MOMENT: Duration = Duration::from_millis(200);
+    match error {
+        runtime::Error::NotFound { .. }
+        | runtime::Error::NotExecutable { .. }
+        | runtime::Error::Unsealed => Error::Runtime(error),
+        _ if init.wait(LAST_MOMENT) => Error::NotRunning(record.name.clone()),
+        error => Error::Runtime(error),
+    }
+}
+
+/// What is told of one program.
+struct Told<'a> {
+    containers: &'a Containers,
+    record: &'a Record,
+    command: String,
+    id: String,
+}
+
+impl<'a> Told<'a> {
+    fn new(containers: &'a Containers, record: &'a Record, command: &[String]) -> Self {
+        let (id, command) = (new_id().unwrap_or_default(), command.join(" "));
+        let told = Self { containers, record, command, id };
+        told.tell("exec_create", None);
+        told
+    }
+
+    fn tell(&self, action: &str, code: Option<u8>) {
+        let code = code.map(|code| code.to_string());
+        let mut more = vec![("execID", self.id.as_str())];
+        more.extend(code.as_deref().map(|code| ("exitCode", code)));
+        match action {
+            "exec_die" => self.containers.tell(self.record, action, &more),
+            _ => self.containers.tell(self.record, &format!("{action}: {}", self.command), &more),
+        }
+    }
+}
+
+pub(super) fn running(containers: &Containers, record: &Record) -> Result<Running, Error> {
     match containers.status(record) {
         Status::Running(running) => Ok(running),
         Status::Paused(_) => Err(Error::Paused(record.name.clone())),
@@ -107,7 +153,7 @@ fn nowhere() -> Result<Stdio, Error> {
 }
 
 /// The container's own process, but for what the user says otherwise.
-fn process(init: &Init, spec: &Spec, request: &ExecRequest) -> Result<Process, Error> {
+pub(super) fn process(init: &Init, spec: &Spec, request: &ExecRequest) -> Result<Process, Error> {
     let mut process = spec.process.clone().unwrap_or_default();
     process.args.clone_from(&request.command);
     process.terminal = request.terminal;

@@ -1,15 +1,37 @@
 //! The three files in `/etc` that a container gets from outside its image.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Error;
 use super::adjust::{self, Adjustments};
 
 /// The names of the files, in a container's folder and under `/etc` inside.
 pub(super) const NAMES: [&str; 3] = ["hostname", "hosts", "resolv.conf"];
+
+/// The most that is read of another container's file, in bytes.
+const MAX_FILE: u64 = 1 << 20;
+
+/// Gives the container in `folder` the files of the one in `from`, whose network it shares.
+pub(super) fn share(from: &Path, folder: &Path) -> Result<(), Error> {
+    for name in NAMES {
+        let (from, to) = (from.join(name), folder.join(name));
+        let mut content = Vec::new();
+        let read = fs::File::open(&from).and_then(|f| f.take(MAX_FILE).read_to_end(&mut content));
+        read.map_err(|source| Error::Io { verb: "read", path: from, source })?;
+        write_file(to, &content)?;
+    }
+    Ok(())
+}
+
+fn write_file(path: PathBuf, content: &[u8]) -> Result<(), Error> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o644);
+    let written = options.open(&path).and_then(|mut file| file.write_all(content));
+    written.map_err(|source| Error::Io { verb: "write", path, source })
+}
 
 /// Writes the files into the container's folder.
 ///
@@ -36,11 +58,7 @@ pub(super) fn write(
     let resolv = adjust.resolv_conf().map_or(resolv, String::into_bytes);
     let hostname = format!("{hostname}\n");
     for (name, content) in NAMES.iter().zip([hostname.as_bytes(), hosts.as_bytes(), &resolv]) {
-        let path = folder.join(name);
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o644);
-        let written = options.open(&path).and_then(|mut file| file.write_all(content));
-        written.map_err(|source| Error::Io { verb: "write", path, source })?;
+        write_file(folder.join(name), content)?;
     }
     Ok(())
 }

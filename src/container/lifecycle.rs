@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::monitor::{self, Event, Request, Started};
 use super::settings::STOP_TIMEOUT;
 use super::status::{Identity, Running, Status};
-use super::{Containers, Error, Record};
+use super::{Containers, Error, Record, volume};
 
 /// How long a killed container may take to be gone.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,17 +44,34 @@ pub fn start(
     }
 }
 
-/// Removes a container; one that runs is killed first if `force`.
-pub fn remove(containers: &Containers, text: &str, force: bool) -> Result<(), Error> {
+/// Removes a container; one that runs is killed first if `force`. With `volumes`, those that nobody has named go too,
+/// unless another container has them.
+pub fn remove(
+    containers: &Containers,
+    text: &str,
+    force: bool,
+    volumes: bool,
+) -> Result<(), Error> {
     let record = containers.find(text)?;
-    if containers.status(&record).running().is_some() {
-        if !force {
-            return Err(Error::Running(text.to_owned()));
+    let deadline = Instant::now() + KILL_TIMEOUT;
+    loop {
+        if containers.status(&record).running().is_some() {
+            if !force {
+                return Err(Error::Running(text.to_owned()));
+            }
+            mark_stopped(containers, &record.id)?;
+            end(containers, &record, libc::SIGKILL, Some(KILL_TIMEOUT))?;
         }
-        mark_stopped(containers, &record.id)?;
-        end(containers, &record, libc::SIGKILL, Some(KILL_TIMEOUT))?;
+        match remove_ended(containers, &record) {
+            // Somebody else has started it meanwhile.
+            Err(Error::Running(_)) if force && Instant::now() < deadline => {}
+            removed => {
+                removed?;
+                break;
+            }
+        }
     }
-    remove_ended(containers, &record)
+    if volumes { volume::remove_anonymous(containers, &record) } else { Ok(()) }
 }
 
 /// Removes a container that is not running, and keeps it from being started meanwhile.
@@ -68,10 +85,10 @@ fn remove_ended(containers: &Containers, record: &Record) -> Result<(), Error> {
                     let _ = running.groups.delete();
                     monitor::remove_socket(containers.run_folder(), &record.id);
                 }
-                return containers.remove(record);
+                return containers.destroy(record);
             }
             // Its monitor was faster, as it is with `--rm`.
-            Err(Error::NoSuchContainer(_)) => return containers.remove(record),
+            Err(Error::NoSuchContainer(_)) => return containers.destroy(record),
             // It has written down the end, and is about to end itself.
             Err(Error::Running(_))
                 if containers.status(record).running().is_none() && Instant::now() < end =>
@@ -99,7 +116,9 @@ pub fn stop(
     }
     mark_stopped(containers, &record.id)?;
     let signal = signal.unwrap_or_else(|| record.settings.stop_signal());
-    end(containers, record, signal, patience(record, timeout))
+    end(containers, record, signal, patience(record, timeout))?;
+    containers.tell(record, "stop", &[]);
+    Ok(())
 }
 
 fn patience(record: &Record, timeout: Option<i64>) -> Option<Duration> {
@@ -141,7 +160,7 @@ fn end(
         }
         if first.is_none() && running.process.pid != 0 {
             first = Some(running.process);
-            send(running, signal)?;
+            send(containers, record, running, signal)?;
         }
         if matches!(status, Status::Restarting(..)) {
             poke(containers, &record.id);
@@ -151,7 +170,7 @@ fn end(
                 return Err(Error::Running(record.name.clone()));
             }
             // What it did not do on being asked, it does now.
-            send(running, libc::SIGKILL)?;
+            send(containers, record, running, libc::SIGKILL)?;
             (killed, deadline) = (true, Some(Instant::now() + KILL_TIMEOUT));
         }
         let left =
@@ -164,10 +183,17 @@ fn end(
 }
 
 /// Sends a signal to the first process; one that is held gets it when it is let go, as a stop means that it is.
-fn send(running: &Running, signal: i32) -> Result<(), Error> {
+fn send(
+    containers: &Containers,
+    record: &Record,
+    running: &Running,
+    signal: i32,
+) -> Result<(), Error> {
     let Some(process) = running.process.find() else { return Ok(()) };
     // It may have ended this instant; then it needs no signal.
-    let _ = process.kill(signal);
+    if process.kill(signal).is_ok() {
+        containers.tell(record, "kill", &[("signal", &signal.to_string())]);
+    }
     if running.groups.is_frozen() { Ok(running.groups.thaw()?) } else { Ok(()) }
 }
 
@@ -197,6 +223,7 @@ pub fn kill(containers: &Containers, record: &Record, signal: i32) -> Result<(),
     }
     let process = running.process.find().ok_or_else(not_running)?;
     process.kill(signal)?;
+    containers.tell(record, "kill", &[("signal", &signal.to_string())]);
     // What is held would not even die.
     if ends && running.groups.is_frozen() { Ok(running.groups.thaw()?) } else { Ok(()) }
 }
@@ -218,7 +245,9 @@ pub fn restart(
     };
     if !watched {
         stop(containers, record, signal, timeout)?;
-        return start(containers, root, record, false).map(drop);
+        start(containers, root, record, false)?;
+        containers.tell(record, "restart", &[]);
+        return Ok(());
     }
     // Its own monitor starts it again, and so keeps its log, its clients' way to it, and `--rm` for later.
     containers.modify(&record.id, |record| (record.again, record.stopped) = (true, false))?;
@@ -278,7 +307,15 @@ fn until_told(containers: &Containers, id: &str) -> Option<u8> {
 /// [`Error::NotRunning`] if it does not run.
 pub fn pause(containers: &Containers, record: &Record) -> Result<(), Error> {
     match containers.status(record) {
-        Status::Running(running) => Ok(running.groups.freeze()?),
+        Status::Running(running) => {
+            running.groups.freeze().map_err(|error| match running.process.lives() {
+                true => Error::Runtime(error),
+                // Its groups are gone with it.
+                false => Error::NotRunning(record.name.clone()),
+            })?;
+            containers.tell(record, "pause", &[]);
+            Ok(())
+        }
         Status::Paused(_) => Err(Error::Paused(record.name.clone())),
         _ => Err(Error::NotRunning(record.name.clone())),
     }
@@ -290,7 +327,14 @@ pub fn pause(containers: &Containers, record: &Record) -> Result<(), Error> {
 /// [`Error::NotPaused`] if they are not held.
 pub fn unpause(containers: &Containers, record: &Record) -> Result<(), Error> {
     match containers.status(record) {
-        Status::Paused(running) => Ok(running.groups.thaw()?),
+        Status::Paused(running) => {
+            running.groups.thaw().map_err(|error| match running.process.lives() {
+                true => Error::Runtime(error),
+                false => Error::NotPaused(record.name.clone()),
+            })?;
+            containers.tell(record, "unpause", &[]);
+            Ok(())
+        }
         _ => Err(Error::NotPaused(record.name.clone())),
     }
 }

@@ -200,7 +200,8 @@ fn incomplete(bytes: &[u8]) -> usize {
         .unwrap_or(0)
 }
 
-fn timestamp() -> String {
+/// The time in RFC 3339 with nanoseconds.
+pub(super) fn timestamp() -> String {
     let format = &time::format_description::well_known::Rfc3339;
     time::OffsetDateTime::now_utc().format(format).unwrap_or_default()
 }

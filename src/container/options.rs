@@ -6,7 +6,11 @@ use std::str::FromStr;
 
 use super::Error;
 use super::adjust::Adjustments;
+use super::devices::Devices;
+use super::namespaces::{self, Namespaces};
+use super::security::Security;
 use super::settings::Settings;
+use super::volume::MountRequests;
 use crate::oci::digest::ImageId;
 use crate::oci::image_config::ContainerConfig;
 
@@ -27,6 +31,8 @@ pub struct RunOptions {
     pub command: Vec<String>,
     /// The file that its id is written to; it must not exist.
     pub cidfile: Option<PathBuf>,
+    /// Devices of the host.
+    pub devices: Devices,
     /// In the place of the image's entry point; empty for none.
     pub entrypoint: Option<String>,
     /// `NAME=value`, or `NAME` to copy the caller's.
@@ -45,18 +51,22 @@ pub struct RunOptions {
     pub pids_limit: Option<i64>,
     /// The container's name; made up where `None`.
     pub name: Option<String>,
+    /// Whose namespaces it is in.
+    pub namespaces: Namespaces,
     /// Which network it has.
     pub network: Network,
     /// Whether nothing can be written to the root filesystem.
     pub read_only: bool,
+    /// What holds it back.
+    pub security: Security,
     /// How it is logged, stopped and started again.
     pub settings: Settings,
     /// `user`, `uid`, `user:group`, `uid:gid`; the image's own where `None`.
     pub user: Option<String>,
-    /// Whether the container has a user namespace.
+    /// Which user namespace the container is in.
     pub user_namespace: UserNamespace,
-    /// Folders and files of the host shown inside.
-    pub volumes: Vec<Volume>,
+    /// What is mounted inside.
+    pub mounts: MountRequests,
     /// The folder to start in; the image's own where `None`.
     pub workdir: Option<String>,
 }
@@ -80,8 +90,10 @@ pub enum RootSource {
 }
 
 /// A container's network.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Network {
+    /// That of another container.
+    Container(String),
     /// The host's own.
     Host,
     /// A loopback interface and nothing else.
@@ -90,24 +102,17 @@ pub enum Network {
 }
 
 /// A container's user namespace (`user_namespaces(7)`).
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum UserNamespace {
+    /// That of another container.
+    Container(String),
     /// None: root inside is root on the host, held back by capabilities and seccomp alone.
     Host,
     /// One of its own: root inside is nobody on the host.
-    #[default]
     Private,
-}
-
-/// A folder or file of the host shown inside.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Volume {
-    /// Its absolute path on the host.
-    pub source: PathBuf,
-    /// Its absolute path inside.
-    pub destination: String,
-    /// Whether it can only be read.
-    pub read_only: bool,
+    /// As `Private`, unless other namespaces of a container are joined, to which its user namespace belongs.
+    #[default]
+    Usual,
 }
 
 impl FromStr for Network {
@@ -117,10 +122,10 @@ impl FromStr for Network {
         match text {
             "host" => Ok(Self::Host),
             "none" => Ok(Self::None),
-            _ => Err(Error::Value {
+            _ => namespaces::container(text).map(Self::Container).ok_or_else(|| Error::Value {
                 what: "network",
                 value: text.to_owned(),
-                why: "there are `none` and `host`",
+                why: "there are `none`, `host` and `container:NAME`",
             }),
         }
     }
@@ -132,68 +137,19 @@ impl FromStr for UserNamespace {
     fn from_str(text: &str) -> Result<Self, Error> {
         match text {
             "host" => Ok(Self::Host),
-            "private" => Ok(Self::Private),
-            _ => Err(Error::Value {
+            // Podman's name for what is usual here.
+            "private" | "auto" => Ok(Self::Private),
+            _ => namespaces::container(text).map(Self::Container).ok_or_else(|| Error::Value {
                 what: "user namespace",
                 value: text.to_owned(),
-                why: "there are `private` and `host`",
+                why: match text.split(':').next() {
+                    Some("keep-id" | "nomap") => {
+                        "an image's files would need other owners for it, and no file system lets an \
+                         ordinary user map them"
+                    }
+                    _ => "there are `private`, `host` and `container:NAME`",
+                },
             }),
-        }
-    }
-}
-
-impl FromStr for Volume {
-    type Err = Error;
-
-    /// Parses `SRC:DST[:ro|rw]`.
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let refuse = |why| Err(Error::Value { what: "volume", value: text.to_owned(), why });
-        let parts: Vec<&str> = text.split(':').collect();
-        let (source, destination, options) = match parts[..] {
-            [source, destination] => (source, destination, ""),
-            [source, destination, options] => (source, destination, options),
-            _ => return refuse("expected SRC:DST or SRC:DST:ro"),
-        };
-        if !source.starts_with('/') && !source.starts_with("./") && !source.starts_with("../") {
-            return refuse(
-                "named volumes are not supported; the source must be a path that begins with / or ./",
-            );
-        }
-        if !destination.starts_with('/') || destination.bytes().any(|b| b == 0) {
-            return refuse("the destination must be an absolute path");
-        }
-        if destination.split('/').all(|part| matches!(part, "" | "." | "..")) {
-            return refuse("the destination cannot be the root itself");
-        }
-        let mut read_only = false;
-        for option in options.split(',').filter(|option| !option.is_empty()) {
-            match option {
-                "ro" => read_only = true,
-                "rw" => read_only = false,
-                _ => return refuse("the only options are ro and rw"),
-            }
-        }
-        let Ok(source) = std::path::absolute(source) else {
-            return refuse("the working directory cannot be read");
-        };
-        Ok(Self { source, destination: destination.to_owned(), read_only })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn volumes() {
-        let volume: Volume = "/a b:/c:ro".parse().unwrap();
-        let wanted =
-            Volume { source: "/a b".into(), destination: "/c".to_owned(), read_only: true };
-        assert_eq!(volume, wanted);
-        assert!("./x:/y".parse::<Volume>().unwrap().source.is_absolute());
-        for bad in ["", "/a", "/a:b", "/a:/", "/a:/..", "name:/x", "/a:/b:rx", "/a:/b:ro:x", ":/x"]
-        {
-            assert!(bad.parse::<Volume>().is_err(), "{bad}");
         }
     }
 }

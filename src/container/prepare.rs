@@ -9,18 +9,21 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::Pid;
 
 use super::ids::{self, IdRange};
+use super::namespaces::{Joins, Opened};
 use super::options::{Network, RootSource, RunOptions, UserNamespace};
-use super::record::{Containers, Record, boot_id, new_id, now};
+use super::record::{Containers, Record, boot_id, new_id, now_with_nanos};
 use super::spec::{self, CallerEnvironment, Request, TTY_GROUP};
 use super::user::UserDatabase;
-use super::{Error, attach, files, settings};
+use super::{Error, attach, files, health, namespaces, settings, volume};
 use crate::oci::digest::ImageId;
 use crate::oci::image_config::ContainerConfig;
+use crate::oci::runtime_spec::linux::NamespaceKind;
 use crate::oci::runtime_spec::{ConsoleSize, Rlimit, Spec};
 use crate::runtime::defaults;
 use crate::runtime::rootless::has_group;
 use crate::runtime::{self, Bundle};
 use crate::store::Store;
+use crate::sys::caps::capget_permitted;
 
 /// Makes a container that waits to be started.
 pub fn create(
@@ -42,7 +45,7 @@ pub(super) fn prepare(
 ) -> Result<(Record, Spec), Error> {
     let id = new_id()?;
     let name = containers.create(&id, options.name.as_deref())?;
-    let created = now();
+    let (created, created_nanos) = now_with_nanos();
     let mut record = Record {
         id,
         name,
@@ -50,14 +53,18 @@ pub(super) fn prepare(
         image_id: image_id(options),
         command: Vec::new(),
         created,
+        created_nanos,
         boot: boot_id(),
         ids: None,
+        joins: Vec::new(),
         started: started.then_some(created),
         finished: None,
         labels: options.labels.clone(),
+        mounts: Vec::new(),
         settings: options.settings.clone(),
         restarts: 0,
         stopped: false,
+        shut_down: false,
         again: false,
         restarting: false,
         error: None,
@@ -65,10 +72,13 @@ pub(super) fn prepare(
     let prepared = image_config(options, &mut record)
         .and_then(|()| Preparation { containers, store, options, record: &mut record }.specify());
     match prepared {
-        Ok(spec) => Ok((record, spec)),
+        Ok(spec) => {
+            containers.tell(&record, "create", &[]);
+            Ok((record, spec))
+        }
         Err(error) => {
             // A container that never was leaves nothing behind; that is worth less than the error itself.
-            let _ = containers.remove(&record);
+            let _ = containers.remove_with_volumes(&record);
             Err(error)
         }
     }
@@ -105,6 +115,8 @@ fn image_config(options: &RunOptions, record: &mut Record) -> Result<(), Error> 
         let signal = config.stop_signal.as_deref().filter(|signal| !signal.is_empty());
         record.settings.stop_signal = signal.map(settings::parse_signal).transpose()?;
     }
+    let user = record.settings.health.take();
+    record.settings.health = health::merge(user, config.healthcheck.as_ref());
     Ok(())
 }
 
@@ -118,13 +130,24 @@ struct Preparation<'a> {
 impl Preparation<'_> {
     fn specify(&mut self) -> Result<Spec, Error> {
         let folder = self.containers.folder(&self.record.id);
-        let hostname = spec::hostname(self.options, &self.record.id);
         let options = self.options;
-        files::write(&folder, &hostname, options.network == Network::Host, &options.adjust)?;
+        let joins = Joins::find(self.containers, options);
+        let joins = joins.map_err(|error| Error::Join(error.into()))?;
+        self.record.joins.clone_from(&joins.list);
+        let hostname = spec::hostname(options, &joins, &self.record.id);
+        match &joins.network {
+            Some(other) => files::share(&self.containers.folder(&other.id), &folder)?,
+            None => {
+                let host = options.network == Network::Host;
+                files::write(&folder, &hostname, host, &options.adjust)?;
+            }
+        }
         if let RootSource::Image { tree, .. } = &self.options.root {
             self.containers.create_layer(&self.record.id, tree)?;
         }
-        let spec = self.build(&folder)?;
+        // Until the record tells who has them, volumes are held.
+        let _holds = self.mount()?;
+        let spec = self.build(&folder, &joins)?;
         if let Some(path) = &self.options.cidfile {
             write_id(path, &self.record.id)?;
         }
@@ -132,7 +155,28 @@ impl Preparation<'_> {
         Ok(spec)
     }
 
-    fn build(&mut self, folder: &Path) -> Result<Spec, Error> {
+    /// Finds or makes what is to be mounted.
+    fn mount(&mut self) -> Result<volume::Holds, Error> {
+        let options = self.options;
+        let (tree, image_volumes) = match &options.root {
+            RootSource::Folder(_) => (None, Vec::new()),
+            RootSource::Image { config, tree, .. } => {
+                (Some(tree.as_path()), config.volumes.keys().map(String::as_str).collect())
+            }
+        };
+        let taken = options.adjust.tmpfs.iter().map(|tmpfs| tmpfs.destination().to_owned());
+        let resolution = volume::Resolution {
+            containers: self.containers,
+            requests: &options.mounts,
+            image_volumes,
+            taken: taken.collect(),
+            tree,
+            flush: self.store.syncs(),
+        };
+        volume::resolve(&resolution, &mut self.record.mounts)
+    }
+
+    fn build(&mut self, folder: &Path, joins: &Joins) -> Result<Spec, Error> {
         let options = self.options;
         let image = config(options).map_or("", |config| config.user.as_str());
         let wanted = options.user.as_deref().unwrap_or(image);
@@ -147,25 +191,41 @@ impl Preparation<'_> {
         for group in &options.adjust.group_add {
             user.additional_gids.push(database.group(group)?);
         }
-        self.record.ids = self.claim_ids()?;
-        if self.record.ids.is_none() {
+        let joins_users = joins.of(NamespaceKind::User);
+        self.record.ids = if joins_users { None } else { self.claim_ids()? };
+        let has_ids = self.record.ids.is_some() || joins_users;
+        if !has_ids {
             // Groups that an ordinary user has not got.
             user.additional_gids.retain(|gid| has_group(*gid));
         }
+        let devices = options.devices.open(options.security.privileged)?;
+        let identities = volume::Identities {
+            uid: user.uid,
+            gid: user.gid,
+            ids: self.record.ids,
+            machine_root: runtime::rootless::has_all_ids(),
+        };
+        let mounts = self.record.mounts.iter().map(|mount| mount.mount(&identities));
+        let mounts = mounts.collect::<Result<Vec<_>, _>>()?;
         let spec = spec::build(&Request {
             options,
             id: &self.record.id,
             folder,
             user: &user,
+            devices: &devices,
             ids: self.record.ids,
+            joins,
+            mounts: &mounts,
             caller: &Environment,
             window: attach::user_window()
                 .filter(|_| options.terminal)
                 .map(|(height, width)| ConsoleSize { height, width }),
             rlimits: rlimits(),
+            own_capabilities: capget_permitted().unwrap_or_default(),
             machine_root: runtime::rootless::has_all_ids(),
-            has_tty_group: self.record.ids.is_some() || has_group(TTY_GROUP),
+            has_tty_group: has_ids || has_group(TTY_GROUP),
         })?;
+        volume::check_images(&self.record.mounts, &spec)?;
         if let Some(process) = &spec.process {
             self.record.command.clone_from(&process.args);
         }
@@ -218,7 +278,7 @@ pub(super) fn write_pid(record: &Record, pid: Pid) -> Result<(), Error> {
 
 /// Whether a container has a user namespace, and so users of its own.
 pub(super) fn has_own_users(spec: &Spec) -> bool {
-    spec.linux.as_ref().is_some_and(|linux| !linux.uid_mappings.is_empty())
+    spec.linux.as_ref().is_some_and(|linux| linux.namespace(NamespaceKind::User).is_some())
 }
 
 /// Whether the root filesystem is there, which images can lose.
@@ -229,6 +289,21 @@ pub(super) fn check_root(spec: &Spec) -> Result<(), Error> {
     }
     let source = std::io::Error::from_raw_os_error(libc::ENOENT);
     Err(Error::Io { verb: "open", path: root.to_owned(), source })
+}
+
+/// Opens the namespaces that a container joins, and says so in its specification and its record.
+pub(super) fn join(
+    containers: &Containers,
+    record: &mut Record,
+    spec: &mut Spec,
+) -> Result<Opened, Error> {
+    let opened = namespaces::open(containers, &record.joins);
+    let opened = opened.map_err(|error| Error::Join(error.into()))?;
+    opened.apply(spec);
+    if opened.ids.is_some() {
+        *record = containers.modify(&record.id, |record| record.ids = opened.ids)?;
+    }
+    Ok(opened)
 }
 
 /// What the runtime makes the container from.

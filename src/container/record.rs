@@ -15,6 +15,7 @@ use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
@@ -22,8 +23,10 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use super::ids::{self, IdRange};
 use super::names;
+use super::namespaces::Join;
 use super::settings::Settings;
 use super::status::Finished;
+use super::volume::{MountPoint, MountSource};
 use crate::oci::digest::ImageId;
 use crate::oci::runtime_spec::{MAX_SPEC, Spec};
 use crate::sys::random::getrandom;
@@ -52,11 +55,17 @@ pub struct Record {
     pub command: Vec<String>,
     /// When it was created, in seconds since 1970.
     pub created: i64,
+    /// The nanoseconds beyond that, which tell containers of one second apart.
+    #[serde(default)]
+    pub created_nanos: u32,
     /// The boot it was created in (`random(4)`, `boot_id`).
     pub boot: String,
     /// The ids on the host that it has while it runs; none without a user namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ids: Option<IdRange>,
+    /// The containers whose namespaces it is in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub joins: Vec<Join>,
     /// When it was started last, in seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<i64>,
@@ -65,6 +74,9 @@ pub struct Record {
     /// What the user and the image call it by, for people and for filters.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// What the user and the image have had mounted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<MountPoint>,
     /// How it is logged, stopped and started again.
     #[serde(default)]
     pub settings: Settings,
@@ -74,6 +86,9 @@ pub struct Record {
     /// Whether somebody has stopped it, so that its policy does not start it again.
     #[serde(default)]
     pub stopped: bool,
+    /// Whether that was the machine, before it was shut down.
+    #[serde(default)]
+    pub shut_down: bool,
     /// Whether it is to be started again at once when it ends, once.
     #[serde(default)]
     pub again: bool,
@@ -89,6 +104,15 @@ impl Record {
     /// When it was last started, or made, in seconds since 1970.
     pub fn since(&self) -> i64 {
         self.started.unwrap_or(self.created)
+    }
+
+    /// The images that it stands on or has mounted.
+    pub fn images(&self) -> impl Iterator<Item = &ImageId> {
+        let mounted = self.mounts.iter().filter_map(|mount| match &mount.source {
+            MountSource::Image { id, .. } => Some(id),
+            _ => None,
+        });
+        self.image_id.iter().chain(mounted)
     }
 }
 
@@ -233,7 +257,9 @@ impl Containers {
             old = std::mem::replace(&mut record.name, name.to_owned());
         });
         self.release_name(&record.id, if renamed.is_ok() { &old } else { name })?;
-        renamed.map(drop)
+        let renamed = renamed?;
+        self.tell(&renamed, "rename", &[("oldName", &format!("/{old}"))]);
+        Ok(())
     }
 
     fn release_name(&self, id: &str, name: &str) -> Result<(), Error> {
@@ -268,7 +294,7 @@ impl Containers {
                 Err(error) => broken.push(error),
             }
         }
-        records.sort_by_key(|record| std::cmp::Reverse(record.created));
+        records.sort_by_key(|record| std::cmp::Reverse((record.created, record.created_nanos)));
         Ok((records, broken))
     }
 
@@ -329,11 +355,11 @@ impl Containers {
     }
 
     /// Deletes the container's folder. It is first moved to `tmp/`, in one step: of two that remove a container one does,
-    /// and one that is killed half-way leaves nothing that looks like a container.
-    fn delete_folder(&self, id: &str) -> Result<(), Error> {
+    /// and one that is killed half-way leaves nothing that looks like a container. Says whether it was this one.
+    fn delete_folder(&self, id: &str) -> Result<bool, Error> {
         let (folder, rubbish) = (self.folder(id), self.folder.with_file_name("tmp"));
         match fs::rename(&folder, rubbish.join(id)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             moved => moved.map_err(|source| Error::Io {
                 verb: "remove",
                 path: folder.clone(),
@@ -347,17 +373,31 @@ impl Containers {
         })?;
         match remove_tree(parent.as_fd(), id.as_bytes()) {
             // Whoever sweeps `tmp/` was quicker.
-            Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed.map_err(|source| Error::Remove { path: folder, source }),
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(true),
+            removed => {
+                removed.map(|()| true).map_err(|source| Error::Remove { path: folder, source })
+            }
         }
     }
 
     /// Forgets the container: its process, its folder and its name, in this order.
     pub fn remove(&self, record: &Record) -> Result<(), Error> {
+        self.forget(record).map(drop)
+    }
+
+    /// Forgets a container that others have heard of.
+    pub(super) fn destroy(&self, record: &Record) -> Result<(), Error> {
+        if self.forget(record)? {
+            self.tell(record, "destroy", &[]);
+        }
+        Ok(())
+    }
+
+    fn forget(&self, record: &Record) -> Result<bool, Error> {
         self.forget_process(&record.id)?;
         ids::release(&self.run, &record.id, record.ids);
-        self.delete_folder(&record.id)?;
-        self.release_name(&record.id, &record.name)
+        let deleted = self.delete_folder(&record.id)?;
+        self.release_name(&record.id, &record.name).map(|()| deleted)
     }
 }
 
@@ -374,8 +414,14 @@ fn is_id(name: &str) -> bool {
 
 /// Seconds since 1970.
 pub fn now() -> i64 {
+    now_with_nanos().0
+}
+
+/// Seconds since 1970, and the nanoseconds beyond that.
+pub(super) fn now_with_nanos() -> (i64, u32) {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
+    let seconds = |now: &Duration| i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    now.map_or((0, 0), |now| (seconds(&now), now.subsec_nanos()))
 }
 
 /// What tells this boot of the machine from every other.

@@ -3,9 +3,11 @@
 use nix::unistd::Uid;
 
 use super::attach::{self, Signals};
+use super::monitor::Watcher;
 use super::options::RunOptions;
-use super::record::{Containers, Record};
-use super::status::Identity;
+use super::record::{Containers, Record, now};
+use super::status::{Finished, Identity};
+use super::volume::MountPoint;
 use super::{Ending, Error, ids, prepare, streams};
 use crate::oci::runtime_spec::Spec;
 use crate::runtime::{self, ExitStatus, Groups, Stdio};
@@ -20,19 +22,21 @@ pub fn run(
     options: &RunOptions,
     warn: &mut dyn FnMut(&str),
 ) -> Result<u8, Error> {
-    let (record, spec) = prepare::prepare(containers, store, options, true)?;
-    match start_and_wait(containers, options, &record, &spec, warn) {
+    let (mut record, mut spec) = prepare::prepare(containers, store, options, true)?;
+    match start_and_wait(containers, options, &mut record, &mut spec, warn) {
         Ok((status, oom_killed)) => {
             if let Some(ending) = Ending::of(status, oom_killed) {
                 warn(&ending.to_string());
             }
             let code = status.code();
+            let finished = Finished { code, at: now(), oom_killed };
+            containers.tell_end(&record, finished);
             finish(containers, &record, options.settings.remove, (code, oom_killed))?;
             Ok(code)
         }
         Err(error) => {
             // A container that never ran leaves nothing behind; that is worth less than the error itself.
-            let _ = containers.remove(&record);
+            let _ = containers.destroy_with_volumes(&record);
             Err(error)
         }
     }
@@ -46,7 +50,7 @@ fn finish(
 ) -> Result<(), Error> {
     ids::release(containers.run_folder(), &record.id, record.ids);
     let done = if remove {
-        containers.remove(record)
+        containers.destroy_with_volumes(record)
     } else {
         containers.set_finished(&record.id, code, oom_killed)
     };
@@ -60,10 +64,11 @@ fn finish(
 fn start_and_wait(
     containers: &Containers,
     options: &RunOptions,
-    record: &Record,
-    spec: &Spec,
+    record: &mut Record,
+    spec: &mut Spec,
     warn: &mut dyn FnMut(&str),
 ) -> Result<(ExitStatus, bool), Error> {
+    let mut joined = prepare::join(containers, record, spec)?;
     let signals = Signals::new()?;
     let interactive = options.settings.interactive;
     let (stdio, relays) = if options.terminal {
@@ -77,6 +82,9 @@ fn start_and_wait(
         stdio,
         idmap_binds: true,
         die_with_parent: true,
+        mounts: joined.take_mounts(),
+        init: options.settings.init,
+        confined: record.mounts.iter().filter_map(MountPoint::confined).collect(),
         ..runtime::Options::default()
     };
     let mut bundle = prepare::bundle(containers, record, spec);
@@ -90,10 +98,15 @@ fn start_and_wait(
     let groups = process.cgroup_directories();
     containers.set_running(&record.id, Identity::of(process.pid()), None, groups)?;
     prepare::write_pid(record, process.pid())?;
+    containers.tell(record, "attach", &[]);
+    containers.tell(record, "start", &[]);
+    containers.begin_health(record)?;
+    let watcher = Watcher::start(containers, record);
     let console = process.take_console();
     let status = attach::attach(&mut process, &signals, console, relays, interactive);
     let groups = Groups::new(process.cgroup_directories());
     let oom_killed = runtime::Stats::oom_kills(&groups) > 0;
+    drop(watcher);
     process.delete()?;
     Ok((status?, oom_killed))
 }

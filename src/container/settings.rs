@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
+use crate::oci::image_config::Healthcheck;
 
 /// How long a container may take to end after its stop signal, in seconds, unless the user says otherwise: docker's.
 pub const STOP_TIMEOUT: i64 = 10;
@@ -27,12 +28,18 @@ pub struct Settings {
     pub stop_signal: Option<i32>,
     /// How long it may take to end then, in seconds; as long as it likes where negative.
     pub stop_timeout: Option<i64>,
+    /// Whether its program has an init process.
+    pub init: bool,
+    /// Whether nothing holds it back.
+    pub privileged: bool,
     /// Whether it is removed when it ends.
     pub remove: bool,
     /// Whether its program has a standard input that stays open.
     pub interactive: bool,
     /// Whether that ends with the first client's.
     pub stdin_once: bool,
+    /// How it is probed, in what the image and the user say of it.
+    pub health: Option<Healthcheck>,
     /// The file that the number of its first process is written to.
     pub pid_file: Option<PathBuf>,
 }

@@ -5,20 +5,21 @@
 
 use std::path::Path;
 
+use super::devices::Handed;
 use super::files;
-use super::options::{DEFAULT_PIDS_LIMIT, Network, RootSource, RunOptions, UserNamespace};
+use super::namespaces::{self, Ipc, Joins, SHM, Share};
+use super::options::{DEFAULT_PIDS_LIMIT, RootSource, RunOptions};
 use super::user::User;
-use super::{Error, IdRange};
+use super::{Error, IdRange, volume};
 use crate::oci::image_config::ContainerConfig;
 use crate::oci::runtime_spec::linux::{
-    Cpu, IdMapping, Linux, Memory, Namespace, NamespaceKind, Pids, Resources,
+    Cpu, IdMapping, Linux, Memory, NamespaceKind, Pids, Resources,
 };
 use crate::oci::runtime_spec::{self};
 use crate::oci::runtime_spec::{
     Capabilities, ConsoleSize, Mount, Process, Rlimit, Root, Spec, VERSION,
 };
 use crate::runtime::defaults;
-use crate::runtime::seccomp::default_seccomp;
 
 /// The search path of a program whose image does not say one, as with docker.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -26,6 +27,9 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 pub(super) const TTY_GROUP: u32 = 5;
 /// The period over which processor time is counted out, in microseconds: the kernel's own default.
 const CPU_PERIOD: u64 = 100_000;
+
+/// Where POSIX message queues are mounted (`mq_overview(7)`).
+const QUEUES: &str = "/dev/mqueue";
 
 /// Everything that a container's specification follows from.
 #[derive(Debug)]
@@ -35,12 +39,20 @@ pub(super) struct Request<'a> {
     /// The container's folder, with its `/etc` files.
     pub(super) folder: &'a Path,
     pub(super) user: &'a User,
-    /// The ids on the host that the container's stand for; none without a user namespace.
+    /// The devices that it is handed.
+    pub(super) devices: &'a Handed,
+    /// The ids on the host that the container's stand for; none without a user namespace of its own.
     pub(super) ids: Option<IdRange>,
+    /// The containers that it joins.
+    pub(super) joins: &'a Joins,
+    /// What the user and the image have had mounted.
+    pub(super) mounts: &'a [Mount],
     /// The caller's environment, for `-e NAME`.
     pub(super) caller: &'a dyn CallerEnvironment,
     pub(super) window: Option<ConsoleSize>,
     pub(super) rlimits: Vec<Rlimit>,
+    /// The capabilities that this process can hand on, as the kernel's mask.
+    pub(super) own_capabilities: u64,
     /// Whether this process is root of the whole machine, and not only of a user namespace.
     pub(super) machine_root: bool,
     /// Whether the group that terminals belong to exists inside, which it does not where there is but one id.
@@ -60,7 +72,11 @@ pub(super) fn build(request: &Request<'_>) -> Result<Spec, Error> {
         RootSource::Image { config, .. } => config,
         RootSource::Folder(_) => &empty,
     };
-    let capabilities = options.adjust.capabilities(defaults::capabilities())?;
+    let mut capabilities = options.adjust.capabilities(options.security.usual_capabilities())?;
+    if !request.has_user_namespace() {
+        // Only a new user namespace has what this process has not.
+        capabilities.retain(request.own_capabilities);
+    }
     let process = Process {
         terminal: options.terminal,
         console_size: request.window,
@@ -81,28 +97,46 @@ pub(super) fn build(request: &Request<'_>) -> Result<Spec, Error> {
         oci_version: VERSION.to_owned(),
         process: Some(process),
         root: Some(Root { path: root_path(options), readonly: options.read_only }),
-        hostname: Some(hostname(options, request.id)),
+        // What is shared is not set.
+        hostname: (options.namespaces.uts == Share::Private)
+            .then(|| hostname(options, request.joins, request.id)),
         mounts: mounts(request),
         linux: Some(Linux {
-            namespaces: namespaces(options, request.ids.is_some()),
+            namespaces: namespaces::list(options, request.joins, request.ids.is_some()),
             uid_mappings: mappings(request.ids),
             gid_mappings: mappings(request.ids),
             cgroups_path: Some(format!("/mydocker/{}", request.id)),
+            devices: request.devices.nodes.clone(),
             resources: Some(resources(request)),
-            seccomp: Some(default_seccomp(&capabilities)),
-            masked_paths: defaults::masked_paths(),
-            readonly_paths: defaults::readonly_paths(),
             ..Linux::default()
         }),
         ..Spec::default()
     };
     options.adjust.apply(&mut spec);
+    options.security.apply(&mut spec, &capabilities);
+    request.devices.edits.apply(&mut spec);
+    let own = request.mounts.iter().map(|mount| mount.destination.clone());
+    let tmpfs = options.adjust.tmpfs.iter().map(|tmpfs| tmpfs.destination().to_owned());
+    volume::arrange(&mut spec.mounts, &own.chain(tmpfs).collect::<Vec<_>>());
+    spec.linux.get_or_insert_default().rootfs_propagation = root_propagation(request);
     Ok(spec)
 }
 
+impl Request<'_> {
+    fn has_user_namespace(&self) -> bool {
+        self.ids.is_some() || self.joins.of(NamespaceKind::User)
+    }
+}
+
 /// The host name inside.
-pub(super) fn hostname(options: &RunOptions, id: &str) -> String {
-    options.hostname.clone().unwrap_or_else(|| id.chars().take(12).collect())
+pub(super) fn hostname(options: &RunOptions, joins: &Joins, id: &str) -> String {
+    let given = options.hostname.clone().or_else(|| joins.hostname.clone());
+    let shared = || (options.namespaces.uts == Share::Host).then(host_name).flatten();
+    given.or_else(shared).unwrap_or_else(|| id.chars().take(12).collect())
+}
+
+fn host_name() -> Option<String> {
+    nix::unistd::gethostname().ok()?.into_string().ok()
 }
 
 fn root_path(options: &RunOptions) -> String {
@@ -138,7 +172,7 @@ fn environment(request: &Request<'_>, config: &ContainerConfig) -> Vec<String> {
         None => env.push((name.to_owned(), value.to_owned())),
     };
     set("PATH", DEFAULT_PATH);
-    set("HOSTNAME", &hostname(options, request.id));
+    set("HOSTNAME", &hostname(options, request.joins, request.id));
     if options.terminal {
         set("TERM", "xterm");
     }
@@ -166,18 +200,6 @@ fn cwd(options: &RunOptions, config: &ContainerConfig) -> String {
     if wanted.starts_with('/') { wanted.to_owned() } else { format!("/{wanted}") }
 }
 
-fn namespaces(options: &RunOptions, user: bool) -> Vec<Namespace> {
-    use NamespaceKind::{Cgroup, Ipc, Mount, Network as Net, Pid, User, Uts};
-    let mut kinds = vec![Pid, Ipc, Uts, Mount, Cgroup];
-    if options.network == Network::None {
-        kinds.push(Net);
-    }
-    if user && options.user_namespace == UserNamespace::Private {
-        kinds.push(User);
-    }
-    kinds.into_iter().map(|kind| Namespace { kind, path: None }).collect()
-}
-
 fn mappings(ids: Option<IdRange>) -> Vec<IdMapping> {
     let mapping = |ids: IdRange| IdMapping { container_id: 0, host_id: ids.first, size: ids.size };
     ids.into_iter().map(mapping).collect()
@@ -185,6 +207,7 @@ fn mappings(ids: Option<IdRange>) -> Vec<IdMapping> {
 
 fn mounts(request: &Request<'_>) -> Vec<Mount> {
     let mut mounts = defaults::mounts();
+    share_memory(request, &mut mounts);
     if !request.has_tty_group {
         let gid = format!("gid={TTY_GROUP}");
         mounts.iter_mut().for_each(|mount| mount.options.retain(|option| *option != gid));
@@ -195,16 +218,34 @@ fn mounts(request: &Request<'_>) -> Vec<Mount> {
         options.extend(request.options.read_only.then_some("ro"));
         mounts.push(Mount::bind(&source, &format!("/etc/{name}"), &options));
     }
-    for volume in &request.options.volumes {
-        let mut options = vec!["rbind", "rprivate", "nosuid", "nodev"];
-        options.extend(volume.read_only.then_some("rro"));
-        mounts.push(Mount::bind(
-            &volume.source.display().to_string(),
-            &volume.destination,
-            &options,
-        ));
-    }
+    mounts.extend(request.mounts.iter().cloned());
     mounts
+}
+
+/// What is at `/dev/shm` goes with the IPC namespace. Another container's is put there when this one is started.
+fn share_memory(request: &Request<'_>, mounts: &mut Vec<Mount>) {
+    match request.options.namespaces.ipc {
+        Ipc::Private | Ipc::Container(_) => {}
+        Ipc::None => mounts.retain(|mount| mount.destination != SHM),
+        Ipc::Host => {
+            let options = ["rbind", "rprivate", "nosuid", "noexec", "nodev"];
+            let shared = mounts.iter_mut().filter(|mount| mount.destination == SHM);
+            shared.for_each(|mount| *mount = Mount::bind(SHM, SHM, &options));
+            // In a user namespace it can only be shown as the host has mounted it.
+            if request.has_user_namespace() && !Path::new(QUEUES).exists() {
+                mounts.retain(|mount| mount.destination != QUEUES);
+            }
+        }
+    }
+}
+
+/// Mount events only come out of a container whose root they come out of. A user namespace keeps them in.
+fn root_propagation(request: &Request<'_>) -> Option<String> {
+    let is_shared = |mount: &Mount| {
+        mount.options.iter().any(|option| matches!(option.as_str(), "shared" | "rshared"))
+    };
+    let shared = !request.has_user_namespace() && request.mounts.iter().any(is_shared);
+    shared.then(|| "shared".to_owned())
 }
 
 /// Limits, and without any user namespace the devices: in one, nodes cannot be made and mounts show none.
@@ -221,9 +262,14 @@ fn resources(request: &Request<'_>) -> Resources {
     let default = request.machine_root.then_some(DEFAULT_PIDS_LIMIT);
     let pids = options.pids_limit.or(default).filter(|limit| *limit > 0);
     let pids = pids.map(|limit| Pids { limit: Some(limit) });
-    let in_the_open = request.ids.is_none() && request.machine_root;
-    let devices = if in_the_open { defaults::device_rules() } else { Vec::new() };
-    Resources { memory, cpu, pids, devices, ..Resources::default() }
+    let devices = if request.machine_root {
+        request.devices.rules(!request.has_user_namespace())
+    } else {
+        Vec::new()
+    };
+    let mut resources = Resources { memory, cpu, pids, devices, ..Resources::default() };
+    request.devices.limit(&mut resources);
+    resources
 }
 
 /// Processor time as the kernel counts it out: so many microseconds in each period, and its length.
@@ -263,6 +309,7 @@ mod tests {
             },
             command: Vec::new(),
             cidfile: None,
+            devices: super::super::devices::Devices::default(),
             entrypoint: None,
             env: Vec::new(),
             hostname: None,
@@ -272,12 +319,14 @@ mod tests {
             cpus: None,
             pids_limit: Some(100),
             name: None,
-            network: Network::None,
+            namespaces: namespaces::Namespaces::default(),
+            network: super::super::options::Network::None,
             read_only: false,
+            security: super::super::security::Security::default(),
             settings: Settings::default(),
             user: None,
-            user_namespace: UserNamespace::Private,
-            volumes: Vec::new(),
+            user_namespace: super::super::options::UserNamespace::Usual,
+            mounts: super::super::volume::MountRequests::default(),
             workdir: None,
         }
     }
@@ -289,10 +338,14 @@ mod tests {
             id: &"0123456789abcdef".repeat(4),
             folder: Path::new("/c"),
             user: &user,
+            devices: &Handed::default(),
             ids: Some(IdRange { first: 1_000_000, size: 65_536 }),
+            joins: &Joins::default(),
+            mounts: &[],
             caller: &Caller,
             window: None,
             rlimits: Vec::new(),
+            own_capabilities: u64::MAX,
             machine_root: true,
             has_tty_group: true,
         })

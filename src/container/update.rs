@@ -48,6 +48,7 @@ pub fn update(containers: &Containers, record: &Record, change: &Change) -> Resu
     if let Some(restart) = change.restart {
         containers.modify(&record.id, |record| record.settings.restart = restart)?;
     }
+    containers.tell(record, "update", &[]);
     Ok(())
 }
 

@@ -1,7 +1,6 @@
 //! What containers and volumes take of the disk.
 
-use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -29,40 +28,21 @@ impl Containers {
 
     /// The volumes of the store, by name.
     pub fn volume_usage(&self, records: &[Record]) -> Result<Vec<VolumeUsage>, Error> {
-        let folder = self.root().join("volumes");
-        let entries = match fs::read_dir(&folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            read => {
-                read.map_err(|source| Error::Io { verb: "read", path: folder.clone(), source })?
-            }
-        };
-        let mounted: Vec<BTreeSet<String>> =
-            records.iter().map(|record| self.mounted(record)).collect();
         let mut volumes = Vec::new();
-        for entry in entries {
-            let entry =
-                entry.map_err(|source| Error::Io { verb: "read", path: folder.clone(), source })?;
-            if !entry.path().is_dir() {
-                continue;
-            }
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let containers = mounted.iter().filter(|names| names.contains(&name)).count();
-            volumes.push(VolumeUsage { bytes: usage(&entry.path())?, containers, name });
+        for volume in self.volumes().list()?.0 {
+            let has = |record: &&Record| {
+                record.mounts.iter().any(|mount| mount.volume() == Some(&volume.name))
+            };
+            let containers = records.iter().filter(has).count();
+            let bytes = self.volume_bytes(&volume.name)?;
+            volumes.push(VolumeUsage { name: volume.name, bytes, containers });
         }
-        volumes.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(volumes)
     }
 
-    /// The names of the volumes that a container has.
-    fn mounted(&self, record: &Record) -> BTreeSet<String> {
-        let Ok(spec) = self.spec(&record.id) else {
-            return BTreeSet::new();
-        };
-        let volumes = self.root().join("volumes");
-        let sources = spec.mounts.iter().filter_map(|mount| mount.source.as_deref());
-        let below = sources.filter_map(|source| Path::new(source).strip_prefix(&volumes).ok());
-        let names = below.filter_map(|path| path.components().next());
-        names.map(|name| name.as_os_str().to_string_lossy().into_owned()).collect()
+    /// The bytes on the disk of what is in a volume.
+    pub fn volume_bytes(&self, name: &str) -> Result<u64, Error> {
+        usage(&self.volumes().mount_point(name))
     }
 }
 

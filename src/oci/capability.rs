@@ -173,6 +173,11 @@ impl CapabilitySet {
         self.bits &= !(1 << capability.0);
     }
 
+    /// Takes out what is not in the kernel's mask `bits`.
+    pub fn retain(&mut self, bits: u64) {
+        self.bits &= bits;
+    }
+
     /// The names that were asked for and that nobody here knows.
     pub fn unknown(&self) -> &[String] {
         &self.unknown

@@ -56,7 +56,7 @@ impl Descriptor {
 }
 
 /// Go's encoders write `null` for an empty map or list; it means the same as leaving it out.
-pub(super) fn null_is_empty<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub(crate) fn null_is_empty<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,
     T: Default + Deserialize<'de>,

@@ -55,9 +55,48 @@ pub struct ContainerConfig {
         skip_serializing_if = "BTreeMap::is_empty"
     )]
     pub labels: BTreeMap<String, String>,
+    /// Directories that get a volume of their own unless the user mounts something there; the values mean nothing.
+    #[serde(
+        default,
+        deserialize_with = "null_is_empty",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    pub volumes: BTreeMap<String, serde_json::Value>,
     /// The signal that asks the program to end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<String>,
+    /// How to find out whether the program is well: docker's addition to the specification.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<Healthcheck>,
+}
+
+/// A health check (docker's image specification v1.2, `HealthcheckConfig`). What is 0 or empty is for somebody else to say.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Healthcheck {
+    /// `CMD` and a command, `CMD-SHELL` and a line for the shell, or `NONE`.
+    #[serde(deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    pub test: Vec<String>,
+    /// Between two probes, in nanoseconds.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub interval: i64,
+    /// How long a probe may take, in nanoseconds.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub timeout: i64,
+    /// How long probes may fail after the start, in nanoseconds.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub start_period: i64,
+    /// Between two probes in that time, in nanoseconds.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub start_interval: i64,
+    /// How many probes must fail in a row.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub retries: i64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 /// The layers of a root filesystem.

@@ -331,6 +331,7 @@ steps! {
     Groups = "set the groups",
     Hook = "run a hook",
     Hostname = "set the host name",
+    Init = "start the init process",
     JoinCgroup = "join the control group of",
     JoinNamespaces = "join the container's namespaces",
     Keyring = "make a session keyring",

@@ -27,6 +27,17 @@ const THAW_EVERY: u32 = 50;
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Groups(Vec<PathBuf>);
 
+/// A group below a container's, as [`super::ExecOptions`] joins it.
+#[derive(Clone, Debug)]
+pub struct Below {
+    /// The version 1 controllers that it is for; of version 2, it is for all.
+    pub controllers: Vec<String>,
+    /// Its path below the container's.
+    pub name: PathBuf,
+    /// The group itself.
+    pub groups: Groups,
+}
+
 impl Groups {
     /// The groups with these directories, as [`super::Process::cgroup_directories`] tells them.
     pub fn new(directories: Vec<PathBuf>) -> Self {
@@ -102,6 +113,36 @@ impl Groups {
             self.thaw()?;
         }
         pids.map(drop)
+    }
+
+    /// Makes a group below them, in one hierarchy, for a process all of whose descendants are to be found again; `None`
+    /// where there is none to make one in.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn make_below(&self, name: &str) -> Result<Option<Below>, Error> {
+        let one = match self.version() {
+            CgroupVersion::None => None,
+            CgroupVersion::V2 => self.0.first(),
+            // A new group of `cpuset` takes no process before it is filled in.
+            CgroupVersion::V1 => {
+                let is = |directory: &&PathBuf, wanted| self.controller_of(directory) == wanted;
+                let freezer = self.0.iter().find(|directory| is(directory, Some("freezer")));
+                freezer.or_else(|| self.0.iter().find(|d| !is(d, Some("cpuset")) && !is(d, None)))
+            }
+        };
+        let Some(one) = one else { return Ok(None) };
+        let directory = one.join(name);
+        fs::create_dir(&directory).map_err(|error| Error::Cgroup {
+            action: "make",
+            path: directory.clone(),
+            source: Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)),
+        })?;
+        let controllers = match self.version() {
+            CgroupVersion::V1 => self.controller_of(one).map(str::to_owned).into_iter().collect(),
+            _ => Vec::new(),
+        };
+        Ok(Some(Below { controllers, name: name.into(), groups: Self(vec![directory]) }))
     }
 
     /// Whether there is a freezer to hold them with.

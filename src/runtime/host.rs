@@ -45,9 +45,7 @@ pub struct Host {
 
 /// Looks at this machine. What cannot be found out counts as not there.
 pub fn probe() -> Host {
-    let kernel = utsname::uname()
-        .map(|name| name.release().to_string_lossy().into_owned())
-        .unwrap_or_default();
+    let kernel = kernel();
     let cgroup = cgroup_version();
     let number =
         |path: &str| fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
@@ -103,8 +101,14 @@ fn v1_controllers() -> impl Iterator<Item = &'static str> {
     cgroup::V1_CONTROLLERS.into_iter().filter(|name| root.join(name).join("cgroup.procs").exists())
 }
 
+/// The kernel's release.
+pub(super) fn kernel() -> String {
+    let name = utsname::uname();
+    name.map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default()
+}
+
 /// The first two numbers of a kernel's release.
-fn release(kernel: &str) -> (u32, u32) {
+pub(super) fn release(kernel: &str) -> (u32, u32) {
     let mut numbers = kernel.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }

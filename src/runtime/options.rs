@@ -46,15 +46,23 @@ pub enum Stdio {
 pub struct Options {
     /// The standard streams, if the program does not get a terminal.
     pub stdio: Stdio,
+    /// Mounts that the caller has made, by the destination of the spec's mount that each of them stands for.
+    pub mounts: Vec<(String, OwnedFd)>,
     /// The control group under which the container's is made, if the spec does not name one; `mydocker` unless given.
     pub cgroup_parent: Option<PathBuf>,
     /// Whether bind mounts and a root directory show the owners on disk as they are to the user namespace's root, where
     /// the spec does not say so mount by mount. Where a filesystem cannot, a bind mount goes without, with a warning.
     pub idmap_binds: bool,
+    /// Folders whose content others may change: the source of a bind mount that is below one is looked for there without
+    /// being led out by links, whoever exchanges what on the way (CVE-2021-25741 and its like).
+    pub confined: Vec<PathBuf>,
     /// Whether systemd makes the control group: `cgroupsPath` is then `slice:prefix:name`.
     pub systemd_cgroup: bool,
     /// Whether the program is killed when this one ends.
     pub die_with_parent: bool,
+    /// Whether the program is the child of an init process, which passes signals on to it and reaps orphans. Who starts
+    /// containers so calls [`super::reap`] where it is called by the name [`super::INIT_NAME`].
+    pub init: bool,
     /// A listening socket on which another process says when to start; see [`super::state::Entry::listen`].
     pub start: Option<OwnedFd>,
     /// How many descriptors from 3 on the program inherits from the caller, all of which must be open.

@@ -245,7 +245,12 @@ impl Process {
             let Some(namespace) = &user_namespace else { continue };
             match mount::idmap(tree.as_fd(), namespace.as_fd(), recursive) {
                 Ok(()) => {}
-                Err(_) if optional => self.warnings.push(Warning::NotIdmapped(path.clone())),
+                Err(_) if optional => {
+                    let warning = Warning::NotIdmapped(path.clone());
+                    if !self.warnings.contains(&warning) {
+                        self.warnings.push(warning);
+                    }
+                }
                 Err(source) => return Err(Error::Idmap { path: path.clone(), source }),
             }
         }

@@ -2,12 +2,9 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::AsFd;
-
-use nix::unistd::syncfs;
 
 use super::error::{At as _, Error};
-use super::{Staging, Store, index, open_folder};
+use super::{Staging, Store, index};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::{Digest, ImageId};
 use crate::oci::reference::Reference;
@@ -46,10 +43,7 @@ impl Store {
 
     /// Puts a staged tree with its lists in the place of a broken or missing one.
     pub fn replace_tree(&self, staging: &Staging, id: &ImageId, tree: &str) -> Result<(), Error> {
-        if self.sync {
-            let folder = open_folder(&self.root)?;
-            syncfs(folder.as_fd()).map_err(io::Error::from).at("flush", &self.root)?;
-        }
+        self.flush()?;
         let _lock = self.lock()?;
         self.take_tree(staging, id)?;
         self.move_tree(staging, id, tree)?;

@@ -21,6 +21,7 @@
 mod accounts;
 mod collect;
 mod error;
+mod flush;
 mod index;
 mod mend;
 mod partial;

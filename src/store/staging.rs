@@ -10,7 +10,6 @@ use std::sync::{Mutex, MutexGuard};
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statvfs::statvfs;
-use nix::unistd::syncfs;
 
 use super::error::{At as _, Error};
 use super::{Partial, Store, open_folder};
@@ -83,10 +82,7 @@ impl Store {
     /// [`Error::Vanished`] when a blob that was in the store at the start has been removed since; the image is then
     /// not published, and pulling again fetches the blob.
     pub fn publish(&self, staging: &Staging, new: &Publication<'_>) -> Result<(), Error> {
-        if self.sync {
-            let folder = open_folder(&self.root)?;
-            syncfs(folder.as_fd()).map_err(io::Error::from).at("flush", &self.root)?;
-        }
+        self.flush()?;
         let _lock = self.lock()?;
         for digest in new.blobs {
             let (from, to) = (staging.blob_path(digest), self.blob_path(digest));
@@ -112,10 +108,7 @@ impl Store {
 
     /// Puts a staged tree in the place of one that is missing.
     pub fn publish_tree(&self, staging: &Staging, id: &ImageId, tree: &str) -> Result<(), Error> {
-        if self.sync {
-            let folder = open_folder(&self.root)?;
-            syncfs(folder.as_fd()).map_err(io::Error::from).at("flush", &self.root)?;
-        }
+        self.flush()?;
         let _lock = self.lock()?;
         self.move_tree(staging, id, tree)?;
         self.sync_folder(&self.root.join("trees"))

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::sys::stat;
-use nix::unistd::Pid;
+use nix::unistd::{ForkResult, Pid};
 
 use super::check;
 
@@ -125,6 +125,16 @@ fn clone(flags: u64, exit_signal: u64, cgroup: Option<BorrowedFd<'_>>) -> Result
     // SAFETY: the call succeeded in the parent, so the kernel has stored a descriptor that nobody else owns.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     Ok(Clone::Parent(Pid::from_raw(pid as i32), pidfd))
+}
+
+/// `fork(2)`, for a process that was itself made by [`clone3`], as that has one thread, and may be kept from `clone3` by a
+/// system call filter.
+///
+/// # Errors
+/// What `fork(2)` reports.
+pub fn fork() -> Result<ForkResult, Errno> {
+    // SAFETY: no other thread holds a lock that would stay locked in the child.
+    unsafe { nix::unistd::fork() }
 }
 
 /// Ends this process at once, without running what the parent may have registered for its own end.

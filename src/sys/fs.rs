@@ -34,6 +34,14 @@ pub fn open_on_mount(dir: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> nix::Res
     resolve(dir, path, flags, resolve_flags)
 }
 
+/// Opens `path` beneath `dir`; links are followed as long as they do not lead out of it.
+///
+/// # Errors
+/// openat2(2): `EXDEV` where the path, or a link on the way, would leave `dir`, as every absolute link does.
+pub fn open_within(dir: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> nix::Result<OwnedFd> {
+    resolve(dir, path, flags, ResolveFlag::RESOLVE_BENEATH)
+}
+
 /// Opens `path` as if `root` were the root directory: symbolic links are followed, and neither they nor `..` lead out.
 ///
 /// # Errors
@@ -137,6 +145,7 @@ pub struct DirReader {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    inode: u64,
 }
 
 /// The fixed part of `struct linux_dirent64` (getdents64(2)) before its name.
@@ -145,7 +154,7 @@ const DIRENT_NAME: usize = 19;
 impl DirReader {
     /// Reads the directory that `fd` has open for reading, from its present offset.
     pub fn new(fd: OwnedFd) -> Self {
-        Self { fd, buffer: vec![0; 16 << 10], start: 0, end: 0 }
+        Self { fd, buffer: vec![0; 16 << 10], start: 0, end: 0, inode: 0 }
     }
 
     /// The directory's descriptor.
@@ -157,6 +166,12 @@ impl DirReader {
     /// The directory's descriptor, when all of it has been read.
     pub fn into_fd(self) -> OwnedFd {
         self.fd
+    }
+
+    /// The inode number of the last entry, as the directory has it. What stat(2) says may be another number: behind a mount,
+    /// or on a file system that makes its own.
+    pub fn inode(&self) -> u64 {
+        self.inode
     }
 
     /// Starts over from the directory's first entry.
@@ -185,6 +200,8 @@ impl DirReader {
             let (Some(&[low, high]), Some(&kind)) = (record.get(16..18), record.get(18)) else {
                 return Err(Errno::EIO);
             };
+            let inode = record.first_chunk().copied().map(u64::from_ne_bytes);
+            self.inode = inode.unwrap_or_default();
             let length = usize::from(u16::from_ne_bytes([low, high]));
             let name = record.get(DIRENT_NAME..length).ok_or(Errno::EIO)?;
             let name_end = CStr::from_bytes_until_nul(name).map_err(|_| Errno::EIO)?.count_bytes();

@@ -166,6 +166,27 @@ pub fn reset_signals() -> Result<(), Errno> {
     nix::sys::signal::SigSet::empty().thread_set_mask()
 }
 
+/// Sends a signal, by number.
+///
+/// # Errors
+/// What `kill(2)` reports.
+pub fn kill(pid: Pid, signal: i32) -> Result<(), Errno> {
+    // SAFETY: no memory is passed.
+    check(unsafe { libc::kill(pid.as_raw(), signal) }.into())?;
+    Ok(())
+}
+
+/// Takes notice of a child that has ended, whichever it is, and says its status as `wait(2)` does; `None` if all live.
+///
+/// # Errors
+/// What `waitpid(2)` reports: `ECHILD` if there are no children.
+pub fn wait_any() -> Result<Option<(Pid, i32)>, Errno> {
+    let mut status = 0;
+    // SAFETY: `status` outlives the call.
+    let pid = check(unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) }.into())?;
+    Ok((pid != 0).then(|| (Pid::from_raw(pid as i32), status)))
+}
+
 /// A list of strings as `execve(2)` takes it, made before the process is cloned.
 #[derive(Debug)]
 pub struct StringArray {

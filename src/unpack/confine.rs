@@ -10,7 +10,10 @@
 //! 4. Landlock: descriptors that were let in lead no further than below themselves,
 //! 5. seccomp: no execve(2), no socket, no mount, nothing but work on files.
 //!
-//! The first needs privileges. An ordinary user's thread has the others, and can do no more than its user anyway.
+//! A second thread writes what the files hold, to descriptors that the first one hands to it. It is in the same mount
+//! namespace, and has no call to open anything.
+//!
+//! The first wall needs privileges. An ordinary user's thread has the others, and can do no more than its user anyway.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -21,16 +24,19 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
 use nix::unistd::{chroot, fchdir, pivot_root};
 
-use super::syscalls::filter;
+use super::syscalls::{filter, writer_filter};
 use crate::sys::caps::{capget_permitted, capset};
 use crate::sys::fs::{PATH_DIRECTORY, READ_DIRECTORY, open_beneath};
 use crate::sys::mount::{Change, NODEV, NOEXEC, NOSUID, NOSYMFOLLOW, move_mount, open_tree_clone};
 use crate::sys::process::{close_range, set_no_new_privs};
+use crate::sys::seccomp::Instruction;
 use crate::sys::{landlock, seccomp};
 
 /// What a thread keeps of its capabilities: `CAP_CHOWN`, `CAP_DAC_OVERRIDE`, `CAP_DAC_READ_SEARCH`, `CAP_FOWNER`,
 /// `CAP_FSETID`, `CAP_MKNOD` and `CAP_SETFCAP` (capabilities(7)).
 const CAPABILITIES: u64 = 0b1_1111 | 1 << 27 | 1 << 31;
+/// What a thread that writes keeps of those: all but `CAP_DAC_READ_SEARCH` and `CAP_MKNOD`.
+const WRITER_CAPABILITIES: u64 = 0b1_1011 | 1 << 31;
 
 /// How far a thread has been shut in.
 #[derive(Debug)]
@@ -57,23 +63,56 @@ pub fn confine(
     reach: &[BorrowedFd<'_>],
     keep: &[BorrowedFd<'_>],
 ) -> nix::Result<Confined> {
+    enter(folder, reach, keep)?.restrict(reach)
+}
+
+/// The first half of [`confine`]: what a thread that this one starts has in common with it.
+pub(super) fn enter(
+    folder: BorrowedFd<'_>,
+    reach: &[BorrowedFd<'_>],
+    keep: &[BorrowedFd<'_>],
+) -> nix::Result<Confined> {
     // First of all, so that descriptors from here on are this thread's alone, and go with it.
     let own_fs = unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_FILES).is_ok();
     let (root, own_root) = match own_root(folder) {
         Ok(root) if own_fs => (root, true),
         _ => (open_beneath(folder, b"", READ_DIRECTORY)?, false),
     };
-    let mut confined = Confined { root, own_fs, own_root, landlock: false };
-    if confined.own_fs {
+    if own_fs {
         let kept = reach.iter().chain(keep).map(AsRawFd::as_raw_fd);
-        close_others(kept.chain([confined.root.as_raw_fd()]).collect())?;
+        close_others(kept.chain([root.as_raw_fd()]).collect())?;
     }
-    let permitted = capget_permitted()? & CAPABILITIES;
+    Ok(Confined { root, own_fs, own_root, landlock: false })
+}
+
+impl Confined {
+    /// The second half: what each thread puts up for itself.
+    pub(super) fn restrict(mut self, reach: &[BorrowedFd<'_>]) -> nix::Result<Self> {
+        let directories: Vec<_> = reach.iter().copied().chain([self.root.as_fd()]).collect();
+        self.landlock = restrict_thread(CAPABILITIES, &directories, &filter())?;
+        Ok(self)
+    }
+}
+
+/// Shuts in a thread that only writes to files that another has opened: it reaches nothing by name at all.
+///
+/// # Errors
+/// Those walls that could not be put up; none of them needs a privilege.
+pub fn confine_writer() -> nix::Result<()> {
+    restrict_thread(WRITER_CAPABILITIES, &[], &writer_filter()).map(drop)
+}
+
+fn restrict_thread(
+    capabilities: u64,
+    directories: &[BorrowedFd<'_>],
+    filter: &[Instruction],
+) -> nix::Result<bool> {
+    let permitted = capget_permitted()? & capabilities;
     capset(permitted, permitted, 0)?;
     set_no_new_privs()?;
-    confined.landlock = restrict_files(confined.root.as_fd(), reach)?;
-    only_files()?;
-    Ok(confined)
+    let landlock = restrict_files(directories)?;
+    restrict_calls(filter)?;
+    Ok(landlock)
 }
 
 /// The last of the walls alone, for a thread that may gain no privileges any more (`no_new_privs`).
@@ -81,7 +120,11 @@ pub fn confine(
 /// # Errors
 /// seccomp(2).
 pub fn only_files() -> nix::Result<()> {
-    match seccomp::set_mode_filter(&filter(), 0) {
+    restrict_calls(&filter())
+}
+
+fn restrict_calls(filter: &[Instruction]) -> nix::Result<()> {
+    match seccomp::set_mode_filter(filter, 0) {
         // A kernel without seccomp.
         Err(Errno::ENOSYS | Errno::EINVAL) => Ok(()),
         set => set,
@@ -136,8 +179,8 @@ fn close_others(mut kept: Vec<i32>) -> nix::Result<()> {
     close_range(next, u32::MAX)
 }
 
-/// Lets files be reached below `root` and `reach` alone; `false` where the kernel cannot do that.
-fn restrict_files(root: BorrowedFd<'_>, reach: &[BorrowedFd<'_>]) -> nix::Result<bool> {
+/// Lets files be reached below these directories alone; `false` where the kernel cannot do that.
+fn restrict_files(directories: &[BorrowedFd<'_>]) -> nix::Result<bool> {
     let version = landlock::version();
     // The first version forbids every link and rename between directories.
     if version < 2 {
@@ -150,7 +193,7 @@ fn restrict_files(root: BorrowedFd<'_>, reach: &[BorrowedFd<'_>]) -> nix::Result
         | from(5, landlock::IOCTL_DEV);
     let rules = landlock::Ruleset::new(handled, version)?;
     let allowed = handled & !(landlock::EXECUTE | landlock::IOCTL_DEV);
-    for directory in reach.iter().chain([&root]) {
+    for directory in directories {
         // The same rights for all: a file may only be linked to where no more is allowed (landlock(7), "REFER").
         rules.allow(*directory, allowed)?;
     }

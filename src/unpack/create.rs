@@ -7,23 +7,22 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{
-    FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, fstat, fstatat, futimens,
-    makedev, mknodat, utimensat,
+    FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, fstatat, futimens, makedev,
+    mknodat, utimensat,
 };
 use nix::sys::time::TimeSpec;
 use nix::sys::uio::pwrite;
-use nix::unistd::{Gid, Uid, fchdir, fchown, fchownat, ftruncate, symlinkat, write};
+use nix::unistd::{Gid, Uid, fchdir, fchown, fchownat, ftruncate, symlinkat};
 
+use super::chunk::ChunkReader;
 use super::error::{Error, shown};
 use super::extract::Extractor;
 use super::note::Content;
 use super::tar::{Archive, Entry, Extent, Kind, Time, Xattr};
 use super::tree::{NodeId, State};
+use super::writer::{Attributes, Created, SPECIAL_BITS, Stopped, settle};
 use crate::sys::fs::{READ_DIRECTORY, fchmodat2, open_beneath};
 use crate::sys::xattr::{fsetxattr, lsetxattr, lsetxattrat};
-
-/// Set-user-ID, set-group-ID and sticky bit: not given at creation, because a change of owner takes them away.
-const SPECIAL_BITS: u32 = 0o7000;
 
 /// Whether an extended attribute belongs into an unpacked tree.
 ///
@@ -42,10 +41,10 @@ pub(super) fn time_spec(time: Time) -> TimeSpec {
 }
 
 impl Extractor<'_> {
-    pub(super) fn file<R: BufRead>(
+    pub(super) fn file(
         &mut self,
-        archive: &mut Archive<'_, R>,
-        entry: &Entry,
+        archive: &mut Archive<'_, ChunkReader>,
+        entry: &mut Entry,
         parent: NodeId,
         name: &[u8],
         path: &[u8],
@@ -59,33 +58,34 @@ impl Extractor<'_> {
         let mode = Mode::from_bits_truncate(entry.mode & !SPECIAL_BITS);
         let file = self
             .replacing(parent, name, path, "create file", |dir| openat(dir, name, flags, mode))?;
-        let content = match &entry.extents {
-            None => self.write_dense(archive, &file, path)?,
-            Some(extents) => {
-                write_extents(archive, &file, extents, entry.size, path)?;
-                self.hash_sparse(&file, path)?
-            }
+        let Some(extents) = entry.extents.take() else {
+            return self.hand_over(archive, entry, file, path);
         };
-        let failed = |action| move |errno| Error::entry(action, path, errno);
-        if self.must_chown(entry) {
-            let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
-            fchown(&file, Some(uid), Some(gid)).map_err(failed("change owner of"))?;
-        }
-        if !self.exact_modes || entry.mode & SPECIAL_BITS != 0 {
-            let mode = Mode::from_bits_truncate(entry.mode);
-            fchmod(&file, mode).map_err(failed("change mode of"))?;
-        }
-        for (name, value) in &entry.xattrs {
-            // After the change of owner, which takes capabilities away.
-            self.xattr(name, path, |name| fsetxattr(file.as_fd(), name, value))?;
-        }
-        let time = time_spec(entry.mtime);
-        futimens(&file, &time, &time).map_err(failed("set times of"))?;
-        if let Some(notes) = &self.notes {
-            let stat = fstat(&file).map_err(failed("look at"))?;
-            notes.made(&stat, self.entries, content, &entry.xattrs);
-        }
+        write_extents(archive, &file, &extents, entry.size, path)?;
+        let content = self.hash_sparse(&file, path)?;
+        let attributes = Attributes::of(entry, self.entries);
+        let notes = self.notes.as_ref();
+        self.dropped_xattrs += settle(&file, &attributes, content, notes, self.created(), path)?;
         Ok(())
+    }
+
+    /// Leaves the present entry's data, where it was decompressed to, and all else to the writer.
+    fn hand_over(
+        &mut self,
+        archive: &mut Archive<'_, ChunkReader>,
+        entry: &mut Entry,
+        file: OwnedFd,
+        path: &[u8],
+    ) -> Result<(), Error> {
+        let stopped = |_: Stopped| Error::Stopped;
+        self.writer.open(file, path).map_err(stopped)?;
+        loop {
+            let length = archive.data()?.len();
+            let Some(slice) = archive.reader().slice(length).filter(|_| length > 0) else { break };
+            archive.consume(length);
+            self.writer.data(slice).map_err(stopped)?;
+        }
+        self.writer.close(Attributes::of(entry, self.entries)).map_err(stopped)
     }
 
     /// Links the file from another tree that has it; `false` if there is none, or none that is as it was.
@@ -120,34 +120,6 @@ impl Extractor<'_> {
             notes.made(&stat, self.entries, lent.content(), &entry.xattrs);
         }
         Ok(true)
-    }
-
-    /// Writes the present entry's data, straight from the buffer into which it was decompressed.
-    fn write_dense<R: BufRead>(
-        &mut self,
-        archive: &mut Archive<'_, R>,
-        file: &OwnedFd,
-        path: &[u8],
-    ) -> Result<Content, Error> {
-        loop {
-            let data = archive.data()?;
-            if data.is_empty() {
-                return Ok(match &mut self.notes {
-                    Some(notes) => Content::Dense(notes.hasher.finish()),
-                    None => Content::None,
-                });
-            }
-            match write(file, data) {
-                Ok(count) => {
-                    if let Some(notes) = &mut self.notes {
-                        notes.hasher.update(data.get(..count).unwrap_or_default());
-                    }
-                    archive.consume(count);
-                }
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(Error::entry("write file", path, errno)),
-            }
-        }
     }
 
     fn hash_sparse(&mut self, file: &OwnedFd, path: &[u8]) -> Result<Content, Error> {
@@ -220,7 +192,7 @@ impl Extractor<'_> {
         }
         for (xattr, value) in &entry.xattrs {
             let own_directory = self.exact_modes;
-            self.xattr(xattr, path, |xattr| {
+            self.dropped_xattrs += set_xattr(xattr, path, |xattr| {
                 if !own_directory {
                     return lsetxattrat(dir.as_fd(), name, xattr, value);
                 }
@@ -240,27 +212,12 @@ impl Extractor<'_> {
         Ok(())
     }
 
-    fn must_chown(&self, entry: &Entry) -> bool {
-        self.own != Some((entry.uid, entry.gid))
+    fn created(&self) -> Created {
+        Created { own: self.own, exact_modes: self.exact_modes }
     }
 
-    /// Sets an extended attribute, if it is one to keep.
-    fn xattr(
-        &mut self,
-        name: &[u8],
-        path: &[u8],
-        set: impl FnOnce(&[u8]) -> nix::Result<()>,
-    ) -> Result<(), Error> {
-        if !is_kept(name) {
-            return Ok(());
-        }
-        match set(name) {
-            Err(Errno::EOPNOTSUPP) if name != b"security.capability" => {
-                self.dropped_xattrs += 1;
-                Ok(())
-            }
-            other => other.map_err(|errno| Error::entry("set extended attribute of", path, errno)),
-        }
+    fn must_chown(&self, entry: &Entry) -> bool {
+        self.own != Some((entry.uid, entry.gid))
     }
 
     /// Keeps a directory's extended attributes for the end, in place of those of an earlier entry.
@@ -321,10 +278,28 @@ impl Extractor<'_> {
         let mode = Mode::from_bits_truncate(metadata.mode);
         fchmod(fd, mode).map_err(failed("change mode of"))?;
         for (name, value) in self.directory_xattrs.remove(&node).unwrap_or_default() {
-            self.xattr(&name, path, |name| fsetxattr(fd, name, &value))?;
+            self.dropped_xattrs += set_xattr(&name, path, |name| fsetxattr(fd, name, &value))?;
         }
         let time = time_spec(metadata.mtime);
         futimens(fd, &time, &time).map_err(failed("set times of"))
+    }
+}
+
+/// Sets an extended attribute, if it is one to keep; returns how many were left out, because the file system cannot hold
+/// them.
+pub(super) fn set_xattr(
+    name: &[u8],
+    path: &[u8],
+    set: impl FnOnce(&[u8]) -> nix::Result<()>,
+) -> Result<u64, Error> {
+    if !is_kept(name) {
+        return Ok(0);
+    }
+    match set(name) {
+        Err(Errno::EOPNOTSUPP) if name != b"security.capability" => Ok(1),
+        other => other
+            .map(|()| 0)
+            .map_err(|errno| Error::entry("set extended attribute of", path, errno)),
     }
 }
 

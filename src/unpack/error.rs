@@ -60,6 +60,9 @@ pub enum Error {
         /// How much is allowed.
         maximum: u64,
     },
+    /// The thread that writes contents has failed; it has the error that counts.
+    #[error("the writer has stopped")]
+    Stopped,
     /// The archive does not follow its format, or readers of tar archives disagree about what it means.
     #[error("malformed tar archive at byte {offset}: {problem}")]
     Malformed {

@@ -1,9 +1,9 @@
 //! From archive to directory: one entry after the other, each on the descriptor of its parent directory.
 
 use std::collections::{HashMap, HashSet};
-use std::io::BufRead;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
+use std::thread;
 
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
@@ -11,7 +11,8 @@ use nix::sys::stat::{Mode, fstat, mkdirat, umask};
 use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{UnlinkatFlags, getegid, geteuid, linkat, unlinkat};
 
-use super::confine::{Confined, confine, unconfined};
+use super::chunk::ChunkReader;
+use super::confine::{Confined, enter, unconfined};
 use super::descriptors::Descriptors;
 use super::error::Error;
 use super::layer::Layer;
@@ -23,6 +24,7 @@ use super::stream::Destination;
 use super::tar::{Archive, Entry, Kind, Xattr};
 use super::tree::{Metadata, NodeId, ROOT, State, Tree};
 use super::walk::Missing;
+use super::writer::{Created, Stopped, Writer, writer};
 use crate::sys::remove_tree::remove_tree;
 use crate::sys::xattr::fremovexattr;
 
@@ -34,6 +36,7 @@ pub(super) struct Extractor<'a> {
     pub(super) limits: &'a Limits,
     pub(super) links: Option<Links<'a>>,
     pub(super) notes: Option<Notes<'a>>,
+    pub(super) writer: Writer,
     pub(super) tree: Tree,
     pub(super) fds: Descriptors,
     /// The directory of the last entry as its name had it, and what that led to.
@@ -62,79 +65,99 @@ pub(super) struct Extractor<'a> {
 
 /// Reads an archive to the end of its stream and extracts it.
 ///
-/// Belongs into a thread of its own, which it shuts in for good ([`confine`]).
+/// Belongs into a thread of its own, which it shuts in for good ([`super::confine`]).
 pub(super) fn extract_archive(
-    mut archive: Archive<'_, impl BufRead>,
+    archive: Archive<'_, ChunkReader>,
     dest: &Destination<'_>,
 ) -> Result<Layer, Error> {
-    let mut extractor = Extractor::new(dest)?;
-    let mut entry = Entry::default();
-    while archive.next_entry(&mut entry)? {
-        extractor.entry(&mut archive, &mut entry)?;
-    }
-    extractor.finish()?;
-    let live: HashSet<NodeId> = extractor.tree.live().into_iter().collect();
-    extractor.whiteouts.retain(|(node, _)| live.contains(node));
-    extractor.deferred.retain(|(node, _), _| live.contains(node));
-    Ok(Layer {
-        tree: extractor.tree,
-        whiteouts: extractor.whiteouts,
-        deferred: extractor.deferred,
-        entries: extractor.entries,
-        files: extractor.files,
-        bytes: extractor.bytes,
-        dropped_xattrs: extractor.dropped_xattrs,
-        own_root: extractor.own_root,
-        end_marker: archive.end_marker(),
+    let links = dest.donor.map(|(donor, layer)| Links::new(donor, layer, dest.dir));
+    let reach: Vec<_> = links.iter().flat_map(Links::directories).collect();
+    let keep: Vec<_> = dest.headers.iter().map(|headers| headers.as_fd()).collect();
+    let confined = if dest.walls { enter(dest.dir, &reach, &keep) } else { unconfined(dest.dir) };
+    let confined = confined.map_err(|errno| Error::Confine(errno.into()))?;
+    let created = prepare(&confined)?;
+    thread::scope(|scope| {
+        let (writer, steps) = writer();
+        let notes = dest.notes();
+        // Here, where it has this thread's descriptors, and may still be started.
+        let write = move || steps.write(notes, created, dest.walls);
+        let writing = thread::Builder::new().name("write".to_owned()).spawn_scoped(scope, write);
+        let writing = writing.map_err(Error::Thread)?;
+        let restricted = if dest.walls { confined.restrict(&reach) } else { Ok(confined) };
+        let extracted =
+            restricted.map_err(|errno| Error::Confine(errno.into())).and_then(|confined| {
+                let extractor = Extractor::new(dest, links, confined, created, writer);
+                extractor.run(archive)
+            });
+        // What it failed on came before what the extractor did.
+        let dropped = writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let mut layer = extracted?;
+        layer.dropped_xattrs += dropped;
+        Ok(layer)
     })
 }
 
 impl<'a> Extractor<'a> {
-    fn new(dest: &Destination<'a>) -> Result<Self, Error> {
-        let links = dest.donor.map(|(donor, layer)| Links::new(donor, layer, dest.dir));
-        let reach: Vec<_> = links.iter().flat_map(Links::directories).collect();
-        let keep: Vec<_> = dest.headers.iter().map(|headers| headers.as_fd()).collect();
-        let confined =
-            if dest.walls { confine(dest.dir, &reach, &keep) } else { unconfined(dest.dir) };
-        let Confined { root, own_fs, own_root, .. } =
-            confined.map_err(|errno| Error::Confine(errno.into()))?;
-        prepare(&root).map_err(|errno| Error::entry("open directory", b"/", errno))?;
-        // The umask belongs to all threads until one stops sharing it. Where that is forbidden, each mode is set again.
-        if own_fs {
-            umask(Mode::empty());
-        }
-        // With other group semantics (mount option `grpid`) new files do not belong to the process's own group.
+    fn new(
+        dest: &Destination<'a>,
+        links: Option<Links<'a>>,
+        confined: Confined,
+        created: Created,
+        writer: Writer,
+    ) -> Self {
         let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
-        let stat = fstat(&root).map_err(|errno| Error::entry("look at", b"/", errno))?;
-        let own = (stat.st_gid == gid).then_some((uid, gid));
         let metadata = Metadata { mode: IMPLICIT_MODE, uid, gid, ..Metadata::default() };
-        Ok(Self {
+        Self {
             limits: dest.limits,
             links,
-            notes: dest.origins.map(|(origins, layer)| Notes::new(origins, layer)),
+            notes: dest.notes(),
+            writer,
             tree: Tree::new(metadata),
-            fds: Descriptors::new(root),
+            fds: Descriptors::new(confined.root),
             last: None,
             whiteouts: HashSet::new(),
             deferred: HashMap::new(),
             directory_xattrs: HashMap::new(),
             directory_xattr_bytes: 0,
             ids: (uid, gid),
-            own,
-            exact_modes: own_fs,
-            own_root,
+            own: created.own,
+            exact_modes: created.exact_modes,
+            own_root: confined.own_root,
             entries: 0,
             files: 0,
             next_look: 0,
             bytes: 0,
             dropped_xattrs: 0,
             path: Vec::new(),
+        }
+    }
+
+    fn run(mut self, mut archive: Archive<'_, ChunkReader>) -> Result<Layer, Error> {
+        let mut entry = Entry::default();
+        while archive.next_entry(&mut entry)? {
+            self.entry(&mut archive, &mut entry)?;
+        }
+        self.writer.flush().map_err(|Stopped| Error::Stopped)?;
+        self.finish()?;
+        let live: HashSet<NodeId> = self.tree.live().into_iter().collect();
+        self.whiteouts.retain(|(node, _)| live.contains(node));
+        self.deferred.retain(|(node, _), _| live.contains(node));
+        Ok(Layer {
+            tree: self.tree,
+            whiteouts: self.whiteouts,
+            deferred: self.deferred,
+            entries: self.entries,
+            files: self.files,
+            bytes: self.bytes,
+            dropped_xattrs: self.dropped_xattrs,
+            own_root: self.own_root,
+            end_marker: archive.end_marker(),
         })
     }
 
-    fn entry<R: BufRead>(
+    fn entry(
         &mut self,
-        archive: &mut Archive<'_, R>,
+        archive: &mut Archive<'_, ChunkReader>,
         entry: &mut Entry,
     ) -> Result<(), Error> {
         self.count(entry)?;
@@ -181,9 +204,9 @@ impl<'a> Extractor<'a> {
         if free < limit { Err(Error::Full { free, limit }) } else { Ok(()) }
     }
 
-    fn dispatch<R: BufRead>(
+    fn dispatch(
         &mut self,
-        archive: &mut Archive<'_, R>,
+        archive: &mut Archive<'_, ChunkReader>,
         entry: &mut Entry,
         target: &Target<'_>,
         path: &[u8],
@@ -238,9 +261,9 @@ impl<'a> Extractor<'a> {
         Ok(node)
     }
 
-    fn create<R: BufRead>(
+    fn create(
         &mut self,
-        archive: &mut Archive<'_, R>,
+        archive: &mut Archive<'_, ChunkReader>,
         entry: &mut Entry,
         parent: NodeId,
         name: &[u8],
@@ -431,11 +454,23 @@ impl<'a> Extractor<'a> {
     }
 }
 
-/// Takes away from the layer's folder what new files would inherit: a default ACL and the set-group-ID bit.
-fn prepare(root: &OwnedFd) -> nix::Result<()> {
+/// Takes away from the layer's folder what new files would inherit: a default ACL and the set-group-ID bit; and tells what
+/// they are certain to have.
+fn prepare(confined: &Confined) -> Result<Created, Error> {
+    let root = &confined.root;
     match fremovexattr(root.as_fd(), b"system.posix_acl_default") {
         Ok(()) | Err(Errno::ENODATA | Errno::EOPNOTSUPP) => {}
-        Err(errno) => return Err(errno),
+        Err(errno) => return Err(Error::entry("open directory", b"/", errno)),
     }
     nix::sys::stat::fchmod(root, Mode::from_bits_truncate(0o700))
+        .map_err(|errno| Error::entry("open directory", b"/", errno))?;
+    // The umask belongs to all threads until one stops sharing it. Where that is forbidden, each mode is set again.
+    if confined.own_fs {
+        umask(Mode::empty());
+    }
+    // With other group semantics (mount option `grpid`) new files do not belong to the process's own group.
+    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+    let stat = fstat(root).map_err(|errno| Error::entry("look at", b"/", errno))?;
+    let own = (stat.st_gid == gid).then_some((uid, gid));
+    Ok(Created { own, exact_modes: confined.own_fs })
 }

@@ -4,6 +4,7 @@
 //! extractor never hands a path of the archive to the kernel, but walks component by component on directory
 //! descriptors (`walk`).
 
+mod chunk;
 mod compression;
 pub mod confine;
 mod create;
@@ -23,6 +24,7 @@ mod note;
 mod overlay;
 mod pack;
 mod path;
+mod replica;
 mod resolve;
 mod share;
 mod stream;
@@ -30,6 +32,7 @@ mod syscalls;
 mod tar;
 mod tree;
 mod walk;
+mod writer;
 mod xz;
 
 pub use self::compression::{Compression, decoder};
@@ -43,5 +46,6 @@ pub use self::members::{Member, members};
 pub use self::merge::merge;
 pub use self::overlay::{Change, ChangeKind, Overlay, changes, pack_changes, pack_merged};
 pub use self::pack::{pack, pack_files};
+pub use self::replica::replicate;
 pub use self::share::Donor;
 pub use self::stream::{Destination, extract, replay_layer, unpack_layer};

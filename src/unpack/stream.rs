@@ -1,48 +1,29 @@
 //! Reading ahead: receiving, decompressing, hashing and extracting at the same time, on buffers that go round.
 
 use std::fs::File;
-use std::io::{self, BufRead, Read};
+use std::io::Read;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{self, ScopedJoinHandle};
 
+use super::chunk::{Buffer, CHUNKS, ChunkReader, pump};
 use super::compression::{Compression, decoder, decoder_of_digested};
 use super::error::Error;
 use super::extract::extract_archive;
 use super::layer::Layer;
 use super::limits::Limits;
 use super::list::Origins;
+use super::note::Notes;
 use super::share::Donor;
 use super::tar::Archive;
 use crate::oci::digest::{Algorithm, DiffId, Hasher};
-
-/// The size of a buffer, in bytes: small enough to stay in a core's cache between its writer and its readers.
-const CHUNK: usize = 256 << 10;
-/// How many buffers there are on either side of the decompression.
-const CHUNKS: usize = 8;
 
 /// How hard zstd tries to make a layer's headers small, which it does anyway: they are all alike.
 const HEADERS_LEVEL: i32 = -1;
 
 /// The name of the thread that extracts.
 const EXTRACT: &str = "extract";
-
-/// A stretch of the uncompressed layer; or how reading it failed.
-type Chunk = io::Result<Arc<Buffer>>;
-
-/// A buffer that goes back to be filled again when its last reader lets go of it.
-struct Buffer {
-    bytes: Vec<u8>,
-    home: Sender<Vec<u8>>,
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        // Nobody wants it after the stream's end.
-        let _ = self.home.send(std::mem::take(&mut self.bytes));
-    }
-}
 
 /// Where a layer goes.
 #[derive(Debug)]
@@ -67,6 +48,10 @@ impl<'a> Destination<'a> {
     /// A destination where nothing is noted.
     pub fn new(dir: BorrowedFd<'a>, limits: &'a Limits) -> Self {
         Self { dir, limits, origins: None, donor: None, headers: None, walls: true }
+    }
+
+    pub(super) fn notes(&self) -> Option<Notes<'a>> {
+        self.origins.map(|(origins, layer)| Notes::new(origins, layer))
     }
 }
 
@@ -93,17 +78,21 @@ pub fn unpack_layer(
 ) -> Result<(Layer, DiffId), Error> {
     let algorithm = diff_id.map_or(Algorithm::Sha256, |diff_id| diff_id.digest().algorithm());
     let (layer, actual) = thread::scope(|scope| {
-        let (to_decoder, decoder_input) = sync_channel(CHUNKS);
         let (to_hasher, hasher_input) = sync_channel(CHUNKS);
         let (to_extractor, extractor_input) = sync_channel(CHUNKS);
-        // The network hands over small pieces, each with a wait; decompressing shall not wait with it.
-        spawn(scope, "receive", move || pump(compressed, None, &to_decoder))?;
-        let packed = ChunkReader::new(decoder_input);
-        let reader = match diff_id {
-            Some(_) => decoder_of_digested(compression, packed),
-            None => decoder(compression, packed),
+        let reader: Box<dyn Read + '_> = if compression == Compression::None {
+            Box::new(compressed)
+        } else {
+            // The network hands over small pieces, each with a wait; decompressing shall not wait with it.
+            let (to_decoder, packed) = sync_channel(CHUNKS);
+            spawn(scope, "receive", move || pump(compressed, None, &to_decoder))?;
+            let packed = ChunkReader::new(packed);
+            let reader = match diff_id {
+                Some(_) => decoder_of_digested(compression, packed),
+                None => decoder(compression, packed),
+            };
+            reader.map_err(Error::Read)?
         };
-        let reader = reader.map_err(Error::Read)?;
         let hashing = spawn(scope, "hash", move || hash(algorithm, &hasher_input))?;
         let extracting = spawn(scope, EXTRACT, move || {
             extract_with_headers(ChunkReader::new(extractor_input), dest)
@@ -175,107 +164,10 @@ fn join<T>(handle: ScopedJoinHandle<'_, T>) -> T {
     handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Fills buffers until the stream ends, fails, or nobody wants them any more.
-fn pump(
-    mut reader: impl Read,
-    to_hasher: Option<&SyncSender<Arc<Buffer>>>,
-    to_extractor: &SyncSender<Chunk>,
-) {
-    let (home, recycled) = channel();
-    let mut fresh = CHUNKS;
-    loop {
-        let mut bytes = match recycled.try_recv() {
-            Ok(bytes) => bytes,
-            Err(_) if fresh > 0 => {
-                fresh -= 1;
-                vec![0; CHUNK]
-            }
-            Err(_) => match recycled.recv() {
-                Ok(bytes) => bytes,
-                Err(_) => return,
-            },
-        };
-        bytes.resize(CHUNK, 0);
-        let (filled, result) = fill(&mut reader, &mut bytes);
-        if filled > 0 {
-            bytes.truncate(filled);
-            let chunk = Arc::new(Buffer { bytes, home: home.clone() });
-            // The hasher only goes away early together with everything else.
-            let _ = to_hasher.map(|hasher| hasher.send(Arc::clone(&chunk)));
-            if to_extractor.send(Ok(chunk)).is_err() {
-                return;
-            }
-        }
-        match result {
-            Ok(()) if filled == CHUNK => {}
-            Ok(()) => return,
-            Err(error) => {
-                // An extractor that is gone has an error of its own to report.
-                let _ = to_extractor.send(Err(error));
-                return;
-            }
-        }
-    }
-}
-
-/// Reads until `buffer` is full or the stream ends or fails; returns how much was read before that.
-fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> (usize, io::Result<()>) {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match reader.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return (filled, Err(error)),
-        }
-    }
-    (filled, Ok(()))
-}
-
 fn hash(algorithm: Algorithm, input: &Receiver<Arc<Buffer>>) -> Hasher {
     let mut hasher = Hasher::new(algorithm);
     for chunk in input {
-        hasher.update(&chunk.bytes);
+        hasher.update(chunk.bytes());
     }
     hasher
-}
-
-/// The extractor's end of the stream.
-struct ChunkReader {
-    input: Receiver<Chunk>,
-    chunk: Option<Arc<Buffer>>,
-    position: usize,
-}
-
-impl ChunkReader {
-    fn new(input: Receiver<Chunk>) -> Self {
-        Self { input, chunk: None, position: 0 }
-    }
-}
-
-impl BufRead for ChunkReader {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.chunk.as_ref().is_none_or(|chunk| self.position >= chunk.bytes.len()) {
-            // Let go of before the wait, so that it can be filled again meanwhile.
-            self.chunk = None;
-            self.position = 0;
-            // The sender goes away at the stream's end.
-            self.chunk = self.input.recv().ok().transpose()?;
-        }
-        Ok(self.chunk.as_ref().map_or(&[], |chunk| &chunk.bytes[self.position..]))
-    }
-
-    fn consume(&mut self, count: usize) {
-        self.position += count;
-    }
-}
-
-impl Read for ChunkReader {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let data = self.fill_buf()?;
-        let count = data.len().min(buf.len());
-        buf[..count].copy_from_slice(&data[..count]);
-        self.consume(count);
-        Ok(count)
-    }
 }

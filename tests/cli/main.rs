@@ -6,12 +6,15 @@
 mod connect_proxy;
 #[path = "../support/fake_registry.rs"]
 mod fake_registry;
+#[path = "../support/limited.rs"]
+mod limited;
 #[path = "../support/image.rs"]
 mod made;
 #[macro_use]
 #[path = "../support/mod.rs"]
 mod support;
 
+mod boot;
 mod bundle;
 mod commit;
 mod contents;
@@ -19,10 +22,15 @@ mod copy;
 mod cp;
 mod crash;
 mod detached;
+mod devices;
 mod disk_usage;
 mod errors;
+mod events;
 mod exec;
 mod explained;
+mod flags;
+mod flags_init;
+mod health;
 mod history;
 mod hostile_images;
 mod images;
@@ -34,13 +42,17 @@ mod limits;
 mod lists;
 mod login;
 mod logs;
+mod many;
 mod memory;
+mod mounts;
+mod namespaces;
 mod network;
 mod one_liners;
 mod options;
 mod process;
 mod pull;
 mod push;
+mod races;
 mod real_registries;
 mod remote;
 mod resume;
@@ -49,12 +61,15 @@ mod run;
 mod save;
 mod search;
 mod secure_registry;
+mod security_options;
 mod services;
 mod sharing;
 mod shown;
 mod signals;
+mod system;
 mod tag;
 mod terminal;
 mod top;
 mod tree_lists;
 mod verify;
+mod volumes;

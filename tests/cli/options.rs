@@ -69,7 +69,7 @@ fn capabilities_groups_and_privileges() {
     assert_eq!(show(&["--security-opt", "no-new-privileges"], "NoNewPrivs"), "1");
     assert_eq!(show(&[], "NoNewPrivs"), "0");
     env.run(&["--security-opt", "nosuch", "busybox", "true"])
-        .fails(125, &["nosuch", "not supported"]);
+        .fails(125, &["invalid security option", "nosuch"]);
     let groups = env.sh_with(&["--group-add", "777"], "id -G");
     assert!(groups.split_whitespace().any(|gid| gid == "777"), "{groups}");
     env.run(&["--group-add", "nosuch", "busybox", "true"]).fails(125, &["no such group", "nosuch"]);

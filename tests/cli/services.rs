@@ -70,15 +70,22 @@ fn redis_keeps_its_data() {
     require!(Root, Service("redis"));
     let env = with("redis");
     start(&env, &["-v", "./data:/data", "redis"]);
-    assert_eq!(client(&env, &["redis-cli", "set", "key", "value"]), "OK\n");
+    assert_eq!(client(&env, &["redis-cli", "-e", "set", "key", "value"]), "OK\n");
     through_its_life(&env, |state| {
-        assert_eq!(client(&env, &["redis-cli", "get", "key"]), "value\n", "{state}");
+        assert_eq!(client(&env, &["redis-cli", "-e", "get", "key"]), "value\n", "{state}");
     });
     assert!(env.folder().join("data/appendonlydir").is_dir());
     // Another container with the same folder has the same data.
     start(&env, &["-v", "./data:/data", "redis"]);
-    assert_eq!(client(&env, &["redis-cli", "get", "key"]), "value\n");
+    assert_eq!(client(&env, &["redis-cli", "-e", "get", "key"]), "value\n");
     assert!(env.mydocker(["logs", "box"]).ok().contains("Ready to accept connections"));
+    env.mydocker(["rm", "-f", "box"]).ok();
+    // And so have containers with the same named volume, which begins as the image's folder: its user may write to it.
+    start(&env, &["-v", "kept:/data", "redis"]);
+    assert_eq!(client(&env, &["redis-cli", "-e", "set", "key", "kept"]), "OK\n");
+    env.mydocker(["rm", "-f", "box"]).ok();
+    start(&env, &["-v", "kept:/data", "redis"]);
+    assert_eq!(client(&env, &["redis-cli", "-e", "get", "key"]), "kept\n");
     env.mydocker(["rm", "-f", "box"]).ok();
 }
 

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::command::{Cmd, Output};
@@ -101,7 +103,7 @@ impl TestEnv {
         if !self.root.exists() {
             return Tree::default();
         }
-        tree::read(&self.root).without(&["tmp", "partial", "containers", ""])
+        tree::read(&self.root).without(&["tmp", "partial", "containers", "events.log", ""])
     }
 
     /// Asserts that nothing is left of work under way.
@@ -151,7 +153,7 @@ impl TestEnv {
     }
 
     /// The processes in containers of this store, known by what is mounted there.
-    fn processes(&self) -> Vec<i32> {
+    pub fn processes(&self) -> Vec<i32> {
         let own = format!("{}/", self.folder.file_name().unwrap().to_str().unwrap());
         let ours = fs::read_link("/proc/self/ns/mnt").unwrap();
         let inside = |pid: &i32| {
@@ -178,8 +180,35 @@ impl TestEnv {
     }
 }
 
+impl TestEnv {
+    /// Removes the containers that a test has left, and kills monitors that are no container's any more: one that fails
+    /// while a container runs would leave both behind for good.
+    fn remove_containers(&self) {
+        let left = self.containers();
+        if !left.is_empty() {
+            self.mydocker(["rm", "-f"]).args(left).run();
+        }
+        for pid in self.monitors() {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+
+    /// The monitors of this store's containers.
+    pub fn monitors(&self) -> Vec<i32> {
+        let root = self.root.to_string_lossy().into_owned();
+        let is_one = |pid: &i32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let mut words = line.split(|byte| *byte == 0);
+            words.any(|word| word == b"monitor") && words.any(|word| word == root.as_bytes())
+        };
+        let pids = names(Path::new("/proc")).into_iter().filter_map(|name| name.parse().ok());
+        pids.filter(is_one).collect()
+    }
+}
+
 impl Drop for TestEnv {
     fn drop(&mut self) {
+        self.remove_containers();
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let folder = self.folder.to_string_lossy().into_owned();
         let left: Vec<&str> = mounts.lines().filter(|line| line.contains(&folder)).collect();
@@ -200,6 +229,40 @@ impl Drop for TestEnv {
             assert!(processes.is_empty(), "left running: {processes:?}");
         }
     }
+}
+
+/// Whether a process has not ended, whoever may still have to take notice of its end.
+pub fn lives(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+/// The control groups of all containers on this machine, in all hierarchies.
+pub fn groups() -> Vec<PathBuf> {
+    fn walk(folder: PathBuf, depth: u32, found: &mut Vec<PathBuf>) {
+        let Ok(entries) = fs::read_dir(&folder) else { return };
+        let folders = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|t| t.is_dir()));
+        for entry in folders {
+            if folder.ends_with("mydocker") {
+                found.push(entry.path());
+            } else if depth > 0 {
+                walk(entry.path(), depth - 1, found);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk("/sys/fs/cgroup".into(), 4, &mut found);
+    found
+}
+
+/// The memory of a process that is its alone, in kB.
+pub fn private_memory(pid: i32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let private = |name: &str| -> u64 {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    private("Private_Clean:") + private("Private_Dirty:")
 }
 
 /// The program under test.

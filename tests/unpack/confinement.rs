@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use mydocker::sys::fs::{READ_DIRECTORY, open_in_root};
-use mydocker::unpack::confine::{Confined, confine};
+use mydocker::unpack::confine::{Confined, confine, confine_writer};
 use mydocker::unpack::{Destination, Limits, extract};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
@@ -116,6 +116,26 @@ fn no_program_socket_mount_or_namespace_can_be_had() {
     assert_eq!(found, expected);
 }
 
+#[test]
+fn a_writer_opens_nothing_and_writes_what_it_was_given() {
+    let scratch = Scratch::new();
+    let given = File::create_new(scratch.path("given")).unwrap();
+    let folder = File::open(scratch.path("")).unwrap();
+    let found = thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            confine_writer().unwrap();
+            let opened = open_at(folder.as_fd(), "given");
+            let made = mkdirat(&folder, "made", Mode::from_bits_truncate(0o755));
+            let read = nix::unistd::read(&given, &mut [0]).map(drop);
+            let executed = nix::unistd::execve(c"/bin/true", &[c"true"], &[c""]).unwrap_err();
+            (opened, made, read, executed, nix::unistd::write(&given, b"x"))
+        });
+        thread.join().unwrap()
+    });
+    let refused = Err(Errno::EPERM);
+    assert_eq!(found, (refused, refused, refused, Errno::EPERM, Ok(1)));
+}
+
 /// A reader that says when it is asked for more than it had at first, and waits to be told to go on.
 struct Halting {
     first: io::Cursor<Vec<u8>>,
@@ -150,14 +170,21 @@ fn extraction_is_inside_the_walls() {
             assert!(result.is_err(), "the archive was cut off");
         });
         halted.recv().unwrap();
-        let task = wait_for_extractor(&scratch.path("layer/f"));
+        let writer = wait_for("write", &scratch.path("layer/f"));
+        let task = wait_for("extract", &scratch.path("layer/f"));
         let status = fs::read_to_string(task.join("status")).unwrap();
-        let field = |name: &str| {
+        let field_of = |status: &str, name: &str| {
             let line = status.lines().find(|line| line.starts_with(name)).unwrap();
             line.split_whitespace().last().unwrap().to_owned()
         };
+        let field = |name| field_of(&status, name);
         assert_eq!((field("Seccomp:"), field("NoNewPrivs:")), ("2".to_owned(), "1".to_owned()));
         assert_eq!(field("CapEff:"), "000000008800001f");
+        let of_writer = fs::read_to_string(writer.join("status")).unwrap();
+        let of_writer = ["Seccomp:", "CapEff:"].map(|name| field_of(&of_writer, name));
+        assert_eq!(of_writer, ["2", "000000008000001b"]);
+        let namespace = |task: &Path| fs::read_link(task.join("ns/mnt")).unwrap();
+        assert_eq!(namespace(&writer), namespace(&task));
         let mounts = fs::read_to_string(task.join("mountinfo")).unwrap();
         assert_eq!(mounts.lines().count(), 1, "{mounts}");
         for option in ["nosuid", "nodev", "noexec", "nosymfollow"] {
@@ -171,17 +198,17 @@ fn extraction_is_inside_the_walls() {
     });
 }
 
-/// The folder in /proc of the thread that writes `file`, once it does.
-fn wait_for_extractor(file: &Path) -> std::path::PathBuf {
+/// The folder in /proc of the thread of this name that has `file`, once much of that is written.
+fn wait_for(name: &str, file: &Path) -> std::path::PathBuf {
     loop {
         if file.metadata().is_ok_and(|file| file.len() >= 200 << 10) {
             for task in fs::read_dir("/proc/self/task").unwrap() {
                 let task = task.unwrap().path();
-                let name = fs::read_to_string(task.join("comm")).unwrap_or_default();
+                let comm = fs::read_to_string(task.join("comm")).unwrap_or_default();
                 let filter = fs::read_to_string(task.join("status")).unwrap_or_default();
                 let inode =
                     fs::metadata(file).map(|file| std::os::unix::fs::MetadataExt::ino(&file));
-                if name.trim() == "extract"
+                if comm.trim() == name
                     && filter.contains("Seccomp:\t2")
                     && holds(&task, inode.unwrap())
                 {

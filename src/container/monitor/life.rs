@@ -16,10 +16,12 @@ use super::super::ids;
 use super::super::log::{Log, Stream};
 use super::super::record::{Containers, Record, boot_id, now, replace, to_json};
 use super::super::status::{Finished, Identity};
+use super::super::volume::{MountPoint, shift_owners};
 use super::super::{Error, prepare};
 use super::listener::Listener;
 use super::lock::lock;
 use super::message::{Client, Event, Failed};
+use super::prober::Prober;
 use super::watch::{Streams, Watch};
 use crate::oci::runtime_spec::Spec;
 use crate::oci::runtime_spec::linux::IdMapping;
@@ -127,7 +129,8 @@ impl<'a> Life<'a> {
             // A reboot has taken the range away, as it has everything that runs.
             record.ids = record.ids.filter(|_| record.boot == boot);
             record.boot = boot;
-            (record.stopped, record.again, record.restarts) = (false, false, 0);
+            (record.stopped, record.shut_down) = (false, false);
+            (record.again, record.restarts) = (false, 0);
         })?;
         let listener = Listener::open(containers.run_folder(), &record.id)?;
         let spec = containers.spec(&record.id)?;
@@ -141,13 +144,19 @@ impl<'a> Life<'a> {
         let id = self.record.id.clone();
         // `update` may have changed it since the last start.
         self.spec = self.containers.spec(&id)?;
-        self.claim_ids()?;
+        let mut joined = prepare::join(self.containers, &mut self.record, &mut self.spec)?;
+        if joined.ids.is_none() {
+            self.claim_ids()?;
+        }
         prepare::check_root(&self.spec)?;
         let (stdio, mut streams) = self.streams()?;
         let options = runtime::Options {
             stdio,
             idmap_binds: true,
             every_controller: true,
+            mounts: joined.take_mounts(),
+            init: self.record.settings.init,
+            confined: self.record.mounts.iter().filter_map(MountPoint::confined).collect(),
             ..runtime::Options::default()
         };
         let bundle = prepare::bundle(self.containers, &self.record, &self.spec);
@@ -178,6 +187,8 @@ impl<'a> Life<'a> {
             record.restarting = false;
             record.error = None;
         })?;
+        self.containers.begin_health(&self.record)?;
+        self.containers.tell(&self.record, "start", &[]);
         Ok(())
     }
 
@@ -194,8 +205,10 @@ impl<'a> Life<'a> {
         let (Some(range), Some(linux)) = (range, self.spec.linux.as_mut()) else { return Ok(()) };
         let mapping = IdMapping { container_id: 0, host_id: range.first, size: range.size };
         if linux.uid_mappings.first() != Some(&mapping) {
+            let old = linux.uid_mappings.first().map_or(0, |mapping| mapping.host_id);
             linux.uid_mappings = vec![mapping];
             linux.gid_mappings = vec![mapping];
+            shift_owners(&mut self.spec, old, range.first);
             let path = config(self.containers, &id);
             replace(&path, &to_json(&self.spec, &path)?)?;
         }
@@ -258,6 +271,7 @@ impl<'a> Life<'a> {
                 wait = FIRST_WAIT;
             }
             let finished = Finished { code, at: now(), oom_killed };
+            self.containers.tell_end(&self.record, finished);
             let Some(again) = self.write_down_end(finished)? else { return Ok(()) };
             self.farewell(code);
             if !again {
@@ -267,7 +281,12 @@ impl<'a> Life<'a> {
                 wait = (wait * 2).min(LONGEST_WAIT);
             }
             begun = match self.start(&mut Vec::new()) {
-                Ok(begun) => Some(begun),
+                Ok(begun) => {
+                    if again {
+                        self.containers.tell(&self.record, "restart", &[]);
+                    }
+                    Some(begun)
+                }
                 Err(Error::NoSuchContainer(_)) => return Ok(()),
                 Err(error) => {
                     let (text, code) = ((self.explain)(&error), error.exit_code());
@@ -292,6 +311,7 @@ impl<'a> Life<'a> {
             log: self.log.as_mut(),
             pending: Vec::new(),
             ending: false,
+            prober: Prober::new(self.containers, &self.record, groups.clone()),
         };
         let status: ExitStatus = watch.until_ended()?;
         let oom_killed = runtime::Stats::oom_kills(&groups) > 0;
@@ -341,7 +361,7 @@ impl<'a> Life<'a> {
         ids::release(self.containers.run_folder(), &id, self.record.ids);
         self.containers.forget_process(&id)?;
         if self.record.settings.remove {
-            let removed = self.containers.remove(&self.record);
+            let removed = self.containers.destroy_with_volumes(&self.record);
             if self.containers.folder(&id).exists() {
                 removed?;
             }

@@ -17,6 +17,7 @@ mod life;
 mod listener;
 mod lock;
 mod message;
+mod prober;
 mod watch;
 
 pub use channel::{Started, connect, start};
@@ -24,6 +25,8 @@ pub use life::{Explain, Monitor};
 pub(super) use listener::remove_socket;
 pub(super) use lock::lock;
 pub use message::{Connection, Event, Failed, Request};
+pub(super) use prober::Watcher;
+pub use prober::watch;
 
 /// The hidden verb.
 pub const MONITOR_VERB: &str = "monitor";

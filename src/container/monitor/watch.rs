@@ -11,6 +11,7 @@ use super::super::Error;
 use super::super::log::{Log, Stream};
 use super::listener::Listener;
 use super::message::{Client, Event, MAX_CONTENT, Request};
+use super::prober::Prober;
 use crate::runtime::{ExitStatus, Process};
 use crate::sys::tty::set_window_size;
 
@@ -55,6 +56,8 @@ pub(super) struct Watch<'a> {
     pub(super) pending: Vec<u8>,
     /// Whether its input ends behind those.
     pub(super) ending: bool,
+    /// Who asks whether it is well.
+    pub(super) prober: Option<Prober>,
 }
 
 /// What can be done now, in the order of the descriptors.
@@ -83,6 +86,7 @@ impl Watch<'_> {
             if ready.input {
                 self.copy_in();
             }
+            self.prober.iter_mut().for_each(Prober::go_on);
             if ready.ended {
                 // With the first process the kernel has ended all others of its PID namespace.
                 self.drain();
@@ -112,8 +116,13 @@ impl Watch<'_> {
         let input = self.streams.input.as_ref().filter(|_| !self.pending.is_empty());
         let after_clients = fds.len();
         fds.extend(input.map(|input| PollFd::new(input.as_fd(), PollFlags::POLLOUT)));
+        let has_input = fds.len() > after_clients;
+        let prober = self.prober.as_ref();
+        let probe = prober.and_then(Prober::descriptor);
+        fds.extend(probe.map(|probe| PollFd::new(probe, PollFlags::POLLIN)));
+        let timeout = prober.map_or(PollTimeout::NONE, Prober::timeout);
         loop {
-            match poll(&mut fds, PollTimeout::NONE) {
+            match poll(&mut fds, timeout) {
                 Err(Errno::EINTR) => {}
                 Err(source) => {
                     return Err(Error::Monitor { verb: "wait in", source: source.into() });
@@ -127,7 +136,7 @@ impl Watch<'_> {
         Ok(Ready {
             ended: any(0),
             called: any(1),
-            input: any(after_clients),
+            input: has_input && any(after_clients),
             outputs: (2..first_client).map(any).collect(),
             clients: events.get(first_client..after_clients).unwrap_or_default().to_vec(),
         })

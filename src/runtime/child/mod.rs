@@ -9,8 +9,9 @@ mod dev;
 mod exec;
 mod explain;
 mod identity;
+mod init;
 mod mounts;
-mod place;
+pub(super) mod place;
 mod root;
 
 use std::convert::Infallible;
@@ -141,6 +142,9 @@ impl Child<'_> {
         let (pid, state) = (self.pid.as_str(), self.hook_state.as_str());
         let listener = plan.agent.as_ref().map(|agent| Listener { agent, pid, state });
         identity::assume(&plan.process, plan.die_with_parent, &self.filter, listener.as_ref())?;
+        if let Some(exe) = &plan.init {
+            init::become_init(exe)?;
+        }
         execute(&plan.process)
     }
 
@@ -348,6 +352,7 @@ impl Child<'_> {
         let kept = [
             Some(self.parent.as_fd()),
             self.plan.start.as_ref().map(AsFd::as_fd),
+            self.plan.init.as_ref().map(AsFd::as_fd),
             self.plan.agent.as_ref().map(|agent| agent.socket.as_fd()),
         ];
         close_all_but(self.plan.preserve_fds, &kept)

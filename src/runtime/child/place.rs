@@ -28,7 +28,7 @@ pub(super) fn open(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Errno> 
 }
 
 /// As [`open`], without following any link.
-pub(super) fn open_strict(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Errno> {
+pub(in crate::runtime) fn open_strict(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Errno> {
     lookup(root, path, ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS)
 }
 
@@ -126,7 +126,7 @@ fn components(path: &[u8]) -> VecDeque<CString> {
 }
 
 /// Opens a directory of the host's, as a place.
-pub(super) fn open_host(path: &CStr) -> Result<OwnedFd, Errno> {
+pub(in crate::runtime) fn open_host(path: &CStr) -> Result<OwnedFd, Errno> {
     openat(AT_FDCWD, path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
 }
 

@@ -105,6 +105,8 @@ pub(super) struct Plan {
     /// What hooks in the child get on their standard input, with `{pid}` for its number.
     pub hook_state: String,
     pub die_with_parent: bool,
+    /// This program, to be executed as the init process.
+    pub init: Option<OwnedFd>,
     /// Where somebody says when to start, if not who made the container.
     pub start: Option<OwnedFd>,
     pub preserve_fds: u32,
@@ -186,6 +188,7 @@ impl Plan {
             hook_state: super::hooks::state(bundle, spec, "creating", "{pid}"),
             agent: agent::plan(linux.seccomp.as_ref(), ids.as_ref())?,
             die_with_parent: options.die_with_parent,
+            init: if options.init { Some(open(Path::new("/proc/self/exe"))?.into()) } else { None },
             start: options.start.take(),
             preserve_fds: options.preserve_fds,
             no_new_keyring: options.no_new_keyring,

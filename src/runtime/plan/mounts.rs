@@ -4,11 +4,12 @@ use std::ffi::{CStr, CString};
 use std::fmt;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::AT_FDCWD;
-use nix::sys::stat;
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sys::stat::{self, Mode};
 use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs};
 
 use super::{Idmap, c_string};
@@ -18,6 +19,7 @@ use crate::runtime::idmap::{self, IdMap};
 use crate::runtime::mount_options::MountOptions;
 use crate::runtime::process::{Bundle, Options};
 use crate::sys::clone::{self, Namespaces};
+use crate::sys::fs::{PATH_DIRECTORY, open_within};
 use crate::sys::mount::{self, Attributes, Change, FsContext, Propagation};
 
 /// What `/proc` has that may be mounted over: the files that LXCFS makes for a container, and two that tools fake.
@@ -98,7 +100,9 @@ pub(super) fn plan(
     ids: Option<&IdMap>,
     options: &Options,
 ) -> Result<Vec<PlannedMount>, Error> {
-    let planner = Planner { bundle, owned, ids, options };
+    let root = spec.linux.as_ref().and_then(|linux| linux.rootfs_propagation.as_deref());
+    let shared_root = matches!(root, Some("shared" | "rshared"));
+    let planner = Planner { bundle, owned, ids, options, shared_root };
     let own_dev = Mount::of("tmpfs", "/dev", &["nosuid", "strictatime", "mode=755", "size=65536k"]);
     let mut mounts = Vec::with_capacity(spec.mounts.len() + 1);
     if !spec.mounts.iter().any(|mount| mount.destination.trim_end_matches('/') == "/dev") {
@@ -117,6 +121,8 @@ struct Planner<'a> {
     owned: Namespaces,
     ids: Option<&'a IdMap>,
     options: &'a Options,
+    /// Whether mount events pass between the container's root and the host.
+    shared_root: bool,
 }
 
 impl Planner<'_> {
@@ -129,7 +135,9 @@ impl Planner<'_> {
         if options.copy_up && kind != "tmpfs" {
             return Err(unsupported(format!("{field}.options `tmpcopyup` of `{kind}`")));
         }
+        let made = self.options.mounts.iter().find(|(place, _)| *place == mount.destination);
         let source = match (options.bind, self.host_instance(kind)) {
+            _ if made.is_some() => self.made(made, &mount.destination)?,
             _ if options.remount => {
                 let (set, clear) = (options.set, options.clear);
                 Source::Remount(Change { set, clear, ..Change::default() })
@@ -228,15 +236,27 @@ impl Planner<'_> {
         }
     }
 
+    /// What the caller has mounted itself.
+    fn made(&self, made: Option<&(String, OwnedFd)>, destination: &str) -> Result<Source, Error> {
+        let error =
+            |source| Error::Path { action: "hold", path: PathBuf::from(destination), source };
+        let copy = made.map(|(_, mount)| mount.try_clone()).transpose();
+        let mount = copy.ok().flatten().ok_or_else(|| error(Errno::EMFILE))?;
+        Ok(Source::Detached { mount, path: PathBuf::from(destination), directory: true })
+    }
+
     fn bind(&self, path: &Path, recursive: bool, options: &MountOptions) -> Result<Source, Error> {
         let error = |action, source| Error::Path { action, path: path.to_owned(), source };
         let name = path.to_string_lossy();
         let name = CString::new(name.as_bytes()).map_err(|_| error("open", Errno::EINVAL))?;
-        let clone = mount::open_tree_clone(AT_FDCWD, &name, recursive);
+        let clone = match self.confined(path).map_err(|source| error("open", source))? {
+            Some(found) => mount::open_tree_clone(found.as_fd(), c"", recursive),
+            None => mount::open_tree_clone(AT_FDCWD, &name, recursive),
+        };
         let clone = clone.map_err(|source| error("open", source))?;
         let status = stat::fstat(&clone).map_err(|source| error("open", source))?;
         let (set, clear) = (options.set_recursive, options.clear_recursive);
-        let all = Change { set, clear, recursive: true, propagation: mount::PRIVATE };
+        let all = Change { set, clear, recursive: true, propagation: self.events(options) };
         let top = Change { set: options.set, clear: options.clear, ..Change::default() };
         for change in [all, top] {
             if change != Change::default() {
@@ -245,6 +265,30 @@ impl Planner<'_> {
         }
         let directory = status.st_mode & libc::S_IFMT == libc::S_IFDIR;
         Ok(Source::Detached { mount: clone, path: path.to_owned(), directory })
+    }
+
+    /// What is at `path`, if it is below a folder whose content others may change.
+    fn confined(&self, path: &Path) -> Result<Option<OwnedFd>, Errno> {
+        let below = |folder: &PathBuf| Some((folder.clone(), path.strip_prefix(folder).ok()?));
+        let Some((folder, rest)) = self.options.confined.iter().find_map(below) else {
+            return Ok(None);
+        };
+        if rest.as_os_str().is_empty() {
+            return Ok(None);
+        }
+        let folder = openat(AT_FDCWD, &folder, PATH_DIRECTORY, Mode::empty())?;
+        open_within(folder.as_fd(), rest.as_os_str().as_bytes(), OFlag::O_PATH).map(Some)
+    }
+
+    /// How a copy of the host's mounts hears of those that come and go there: not at all, unless it is to be a slave, or
+    /// shared, which it is with the host only if the whole root is and no user namespace lies between.
+    fn events(&self, options: &MountOptions) -> Propagation {
+        let last = options.propagation.last().map(|(kind, _)| *kind);
+        match last {
+            Some(mount::SHARED) if self.shared_root && self.ids.is_none() => 0,
+            Some(mount::SHARED | mount::SLAVE) => mount::SLAVE,
+            _ => mount::PRIVATE,
+        }
     }
 
     /// The filesystem for `/dev`, made by the parent: device nodes do not work on what a user namespace has mounted, and

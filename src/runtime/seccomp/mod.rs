@@ -11,7 +11,7 @@ use super::error::{Error, Warning};
 use crate::oci::runtime_spec::seccomp::{Action, Condition, Operator, Seccomp, SyscallRule};
 use crate::sys::seccomp::{Instruction, MAX_INSTRUCTIONS};
 use architecture::{ARCHITECTURES, Architecture, X32_BIT, row};
-pub use profile::default_seccomp;
+pub use profile::{DEFAULT_PROFILE, Profile, ProfileError, default_seccomp};
 use program::{Choice, Range, Test};
 use tables::NUMBERS;
 

@@ -238,7 +238,7 @@ impl<F: FnMut(Difference)> State<F> {
         if self.depth == Depth::Metadata || record.linked {
             return Ok(());
         }
-        match xattrs(scan, stat) {
+        match xattrs(scan, stat.st_mode) {
             Ok(found) if found == record.xattrs => {}
             Ok(_) => self.report(&record.path, Change::Xattrs),
             Err(Errno::EOPNOTSUPP) if record.xattrs.is_empty() => {}

@@ -2,7 +2,11 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use nix::sys::stat::FileStat;
+
 use super::ContentDigest;
+use super::scan::mtime;
+use super::write::size;
 
 /// Where a file comes from.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -17,12 +21,36 @@ pub struct Origin {
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) struct Made {
     pub(in super::super) inode: u64,
+    pub(in super::super) attributes: Attributes,
     pub(in super::super) origin: Origin,
     pub(in super::super) digest: ContentDigest,
     pub(in super::super) sparse: bool,
     pub(in super::super) has_xattrs: bool,
     /// Whether one of its names has been written down already.
     pub(in super::super) seen: bool,
+}
+
+/// What of stat(2)'s answer a record holds.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Attributes {
+    /// The kind of file and its mode.
+    pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) size: u64,
+    pub(super) mtime: (i64, u32),
+}
+
+impl From<&FileStat> for Attributes {
+    fn from(stat: &FileStat) -> Self {
+        Self {
+            mode: stat.st_mode,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            size: size(stat),
+            mtime: mtime(stat),
+        }
+    }
 }
 
 /// The files that the layers of one image made, by inode number: one table for all layers, since what one of them

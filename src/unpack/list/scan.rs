@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use nix::fcntl::AtFlags;
 use nix::sys::stat::{FileStat, SFlag, fstat, fstatat};
 
-use crate::sys::fs::{DirReader, READ_DIRECTORY, open_on_mount};
+use crate::sys::fs::{DirReader, EntryKind, READ_DIRECTORY, open_on_mount};
 
 /// How many directories are held open; those further up are opened again when the walk comes back to them.
 const OPEN: usize = 64;
@@ -27,6 +27,16 @@ struct Frame {
     fd: Option<OwnedFd>,
     names: Names,
     path_length: usize,
+    /// Whether its entries' inode numbers are those that stat(2) tells: found out from the first one that it is asked of.
+    inodes: Option<bool>,
+}
+
+/// What the directory itself says of a file.
+#[derive(Clone, Copy)]
+pub(super) struct Seen {
+    inode: u64,
+    /// Whether it is surely no directory.
+    plain: bool,
 }
 
 impl<'a> Scan<'a> {
@@ -57,10 +67,14 @@ impl<'a> Scan<'a> {
 
     /// The next file; an error belongs to [`Scan::path`], and the walk goes on behind it.
     pub(super) fn next(&mut self) -> Option<nix::Result<FileStat>> {
+        Some(self.advance()?.and_then(|_| self.look()))
+    }
+
+    /// Goes to the next file; unless [`Scan::look`] is called, it must be known to be no directory.
+    pub(super) fn advance(&mut self) -> Option<nix::Result<Seen>> {
         if !self.started {
             self.started = true;
-            self.entering = true;
-            return Some(fstat(self.root));
+            return Some(Ok(Seen { inode: 0, plain: false }));
         }
         if std::mem::take(&mut self.entering)
             && let Err(errno) = self.enter()
@@ -70,7 +84,7 @@ impl<'a> Scan<'a> {
         loop {
             let frame = self.frames.last_mut()?;
             self.path.truncate(frame.path_length);
-            let Some(name) = frame.names.next() else {
+            let Some((name, seen)) = frame.names.next() else {
                 self.frames.pop();
                 continue;
             };
@@ -79,15 +93,33 @@ impl<'a> Scan<'a> {
             }
             self.name_start = self.path.len();
             self.path.extend_from_slice(name);
-            return Some(self.look());
+            return Some(self.reopen().map(|()| seen));
         }
     }
 
-    fn look(&mut self) -> nix::Result<FileStat> {
-        self.reopen()?;
-        let stat = fstatat(self.dir(), self.name(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
-        self.entering = is_directory(&stat);
+    /// What stat(2) says of what was found last.
+    pub(super) fn look(&mut self) -> nix::Result<FileStat> {
+        let stat = if self.frames.is_empty() {
+            fstat(self.root)?
+        } else {
+            fstatat(self.dir(), self.name(), AtFlags::AT_SYMLINK_NOFOLLOW)?
+        };
+        self.entering = kind(&stat) == SFlag::S_IFDIR;
         Ok(stat)
+    }
+
+    /// The inode number of what was found last, if it is no directory and that can be told without stat(2).
+    ///
+    /// Some file systems, overlayfs among them, have other numbers in directories. They are found out by one file of each
+    /// directory, as it is the directory that decides.
+    pub(super) fn inode(&mut self, seen: Seen) -> Option<u64> {
+        if !seen.plain {
+            return None;
+        }
+        let known = self.frames.last()?.inodes;
+        let same = known.unwrap_or_else(|| self.look().is_ok_and(|stat| stat.st_ino == seen.inode));
+        self.frames.last_mut()?.inodes = Some(same);
+        same.then_some(seen.inode)
     }
 
     fn enter(&mut self) -> nix::Result<()> {
@@ -99,7 +131,7 @@ impl<'a> Scan<'a> {
             above.fd = None;
         }
         let (fd, path_length) = (Some(reader.into_fd()), self.path.len());
-        self.frames.push(Frame { fd, names, path_length });
+        self.frames.push(Frame { fd, names, path_length, inodes: None });
         Ok(())
     }
 
@@ -114,13 +146,13 @@ impl<'a> Scan<'a> {
     }
 }
 
-pub(super) fn is_directory(stat: &FileStat) -> bool {
-    kind(stat) == SFlag::S_IFDIR
-}
-
 /// The kind of file, which is part of its mode.
 pub(super) fn kind(stat: &FileStat) -> SFlag {
-    SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT
+    file_kind(stat.st_mode)
+}
+
+pub(in super::super) fn file_kind(mode: u32) -> SFlag {
+    SFlag::from_bits_truncate(mode) & SFlag::S_IFMT
 }
 
 pub(in super::super) fn mtime(stat: &FileStat) -> (i64, u32) {
@@ -131,22 +163,25 @@ pub(in super::super) fn mtime(stat: &FileStat) -> (i64, u32) {
 struct Names {
     bytes: Vec<u8>,
     /// Where each begins and how long it is, the first one last.
-    spans: Vec<(usize, u16)>,
+    spans: Vec<(usize, u16, Seen)>,
 }
 
 impl Names {
     fn read(reader: &mut DirReader) -> nix::Result<Self> {
         let (mut bytes, mut spans) = (Vec::new(), Vec::new());
-        while let Some((name, _)) = reader.next_entry()? {
-            spans.push((bytes.len(), u16::try_from(name.len()).map_err(|_| Errno::EIO)?));
+        while let Some((name, kind)) = reader.next_entry()? {
+            let (start, length) = (bytes.len(), u16::try_from(name.len()));
             bytes.extend_from_slice(name);
+            let seen = Seen { inode: reader.inode(), plain: kind == EntryKind::Other };
+            spans.push((start, length.map_err(|_| Errno::EIO)?, seen));
         }
-        spans.sort_unstable_by(|a, b| name_at(&bytes, *b).cmp(name_at(&bytes, *a)));
+        spans.sort_unstable_by(|a, b| name_at(&bytes, (b.0, b.1)).cmp(name_at(&bytes, (a.0, a.1))));
         Ok(Self { bytes, spans })
     }
 
-    fn next(&mut self) -> Option<&[u8]> {
-        self.spans.pop().map(|span| name_at(&self.bytes, span))
+    fn next(&mut self) -> Option<(&[u8], Seen)> {
+        let (start, length, seen) = self.spans.pop()?;
+        Some((name_at(&self.bytes, (start, length)), seen))
     }
 }
 

@@ -8,8 +8,8 @@ use nix::fcntl::{OFlag, readlinkat};
 use nix::sys::stat::{FileStat, SFlag, major, minor};
 
 use super::content::ContentHasher;
-use super::origins::{Made, Origins, Sorted};
-use super::scan::{self, Scan, kind, mtime};
+use super::origins::{Attributes, Made, Origins, Sorted};
+use super::scan::{Scan, Seen, file_kind, kind};
 use super::{
     BLOCK, CHARACTER, DIRECTORY, FIFO, FILE, LINKED, ListError, ListedLayer, MAGIC, ORIGIN, Record,
     RecordKind, SPARSE, SYMLINK, XATTRS, Xattrs,
@@ -18,7 +18,8 @@ use crate::unpack::create::is_kept;
 
 /// Writes down the tree in `root`, made of these layers, whose extraction filled `origins`.
 ///
-/// What the file system knows is read from there; contents are read only of a file that `origins` does not know.
+/// Of what `origins` knows, the file system is asked for the name alone; contents are read only of a file that it does not
+/// know.
 ///
 /// # Errors
 /// [`ListError::Tree`] and [`ListError::Write`].
@@ -32,9 +33,9 @@ pub fn write_list(
     let mut out = ListWriter::new(out, layers).map_err(ListError::Write)?;
     let mut hasher = ContentHasher::new();
     let mut scan = Scan::new(root);
-    while let Some(found) = scan.next() {
-        let failed = |errno| ListError::tree(scan.path(), errno);
-        let record = record(&scan, &found.map_err(failed)?, &mut origins, &mut hasher);
+    while let Some(seen) = scan.advance() {
+        let seen = seen.map_err(|errno| ListError::tree(scan.path(), errno))?;
+        let record = record(&mut scan, seen, &mut origins, &mut hasher);
         let record = record.map_err(|source| {
             let path = crate::unpack::error::shown(scan.path());
             ListError::Tree { path, source }
@@ -45,48 +46,53 @@ pub fn write_list(
 }
 
 fn record(
-    scan: &Scan<'_>,
-    stat: &FileStat,
+    scan: &mut Scan<'_>,
+    seen: Seen,
     origins: &mut Sorted,
     hasher: &mut ContentHasher,
 ) -> io::Result<Record> {
+    let inode = scan.inode(seen);
+    if let Some(made) = inode.and_then(|inode| origins.find(inode)) {
+        return known(scan, made);
+    }
+    let stat = scan.look()?;
     // Nothing is noted of directories: whatever had the inode number before one is gone.
-    let made = origins.find(stat.st_ino).filter(|_| !scan::is_directory(stat));
-    let linked = made.as_ref().is_some_and(|made| made.seen);
-    let has_xattrs = made.as_ref().is_none_or(|made| made.has_xattrs);
-    let origin = made.as_ref().map(|made| made.origin);
-    let kind = match (kind(stat), made) {
-        (SFlag::S_IFREG, Some(made)) => {
-            made.seen = true;
-            let Made { digest, sparse, .. } = *made;
-            RecordKind::File { size: size(stat), digest, sparse }
-        }
-        (SFlag::S_IFREG, None) => {
-            let mut file = File::from(scan.open(OFlag::O_RDONLY | OFlag::O_NOFOLLOW)?);
-            RecordKind::File {
-                size: size(stat),
-                digest: hasher.file(&mut file, true)?,
-                sparse: true,
-            }
-        }
-        (_, made) => {
-            if let Some(made) = made {
-                made.seen = true;
-            }
-            special(scan, stat)?
+    if kind(&stat) != SFlag::S_IFDIR
+        && let Some(made) = origins.find(stat.st_ino)
+    {
+        return known(scan, made);
+    }
+    let kind = if kind(&stat) == SFlag::S_IFREG {
+        let mut file = File::from(scan.open(OFlag::O_RDONLY | OFlag::O_NOFOLLOW)?);
+        RecordKind::File { size: size(&stat), digest: hasher.file(&mut file, true)?, sparse: true }
+    } else {
+        special(scan, &stat)?
+    };
+    let xattrs = xattrs(scan, stat.st_mode)?;
+    Ok(new_record(scan, Attributes::from(&stat), kind, xattrs))
+}
+
+/// The record of a file that a layer made.
+fn known(scan: &mut Scan<'_>, made: &mut Made) -> io::Result<Record> {
+    let Made { attributes, digest, sparse, .. } = *made;
+    let kind = match file_kind(attributes.mode) {
+        SFlag::S_IFREG => RecordKind::File { size: attributes.size, digest, sparse },
+        SFlag::S_IFLNK => symlink(scan)?,
+        _ => {
+            let stat = scan.look()?;
+            special(scan, &stat)?
         }
     };
-    Ok(Record {
-        path: scan.path().to_vec(),
-        kind,
-        mode: stat.st_mode & 0o7777,
-        uid: stat.st_uid,
-        gid: stat.st_gid,
-        mtime: mtime(stat),
-        xattrs: if has_xattrs { xattrs(scan, stat)? } else { Vec::new() },
-        origin,
-        linked,
-    })
+    let xattrs = if made.has_xattrs { xattrs(scan, attributes.mode)? } else { Vec::new() };
+    let linked = std::mem::replace(&mut made.seen, true);
+    let record = new_record(scan, attributes, kind, xattrs);
+    Ok(Record { origin: Some(made.origin), linked, ..record })
+}
+
+fn new_record(scan: &Scan<'_>, attributes: Attributes, kind: RecordKind, xattrs: Xattrs) -> Record {
+    let Attributes { mode, uid, gid, mtime, .. } = attributes;
+    let (path, mode) = (scan.path().to_vec(), mode & 0o7777);
+    Record { path, kind, mode, uid, gid, mtime, xattrs, origin: None, linked: false }
 }
 
 /// What a file is that is no regular one.
@@ -97,14 +103,16 @@ pub(super) fn special(scan: &Scan<'_>, stat: &FileStat) -> nix::Result<RecordKin
         SFlag::S_IFDIR => RecordKind::Directory,
         SFlag::S_IFBLK => RecordKind::Block { major, minor },
         SFlag::S_IFCHR => RecordKind::Character { major, minor },
-        SFlag::S_IFLNK => {
-            let target = readlinkat(scan.dir(), scan.name())?;
-            RecordKind::Symlink { target: std::os::unix::ffi::OsStringExt::into_vec(target) }
-        }
+        SFlag::S_IFLNK => symlink(scan)?,
         SFlag::S_IFIFO => RecordKind::Fifo,
         // A socket, which no layer can hold.
         _ => return Err(nix::errno::Errno::EINVAL),
     })
+}
+
+fn symlink(scan: &Scan<'_>) -> nix::Result<RecordKind> {
+    let target = readlinkat(scan.dir(), scan.name())?;
+    Ok(RecordKind::Symlink { target: std::os::unix::ffi::OsStringExt::into_vec(target) })
 }
 
 pub(super) fn size(stat: &FileStat) -> u64 {
@@ -112,11 +120,11 @@ pub(super) fn size(stat: &FileStat) -> u64 {
 }
 
 /// The extended attributes that belong to the tree, by name.
-pub(super) fn xattrs(scan: &Scan<'_>, stat: &FileStat) -> nix::Result<Xattrs> {
+pub(super) fn xattrs(scan: &Scan<'_>, mode: u32) -> nix::Result<Xattrs> {
     use crate::sys::xattr::{fgetxattr, flistxattr, lgetxattrat, llistxattrat};
     type Get<'a> = Box<dyn Fn(&[u8]) -> nix::Result<Vec<u8>> + 'a>;
     let fd;
-    let (names, get): (_, Get<'_>) = match kind(stat) {
+    let (names, get): (_, Get<'_>) = match file_kind(mode) {
         SFlag::S_IFREG | SFlag::S_IFDIR => {
             fd = scan.open(OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK)?;
             (flistxattr(fd.as_fd()), Box::new(|name| fgetxattr(fd.as_fd(), name)))

@@ -162,6 +162,11 @@ impl<'a, R: BufRead> Archive<'a, R> {
         self.remaining -= count as u64;
     }
 
+    /// What the archive is read from, where the bytes that [`Archive::data`] returned are still to be read.
+    pub(crate) fn reader(&self) -> &R {
+        &self.reader
+    }
+
     /// Where the present entry's data, or what is left of it, begins.
     pub(crate) fn offset(&self) -> u64 {
         self.offset

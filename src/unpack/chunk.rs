@@ -1,0 +1,149 @@
+//! Buffers that go round between the threads of a layer: filled by one, read by others, filled again.
+
+use std::io::{self, BufRead, Read};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
+
+/// The size of a buffer, in bytes: small enough to stay in a core's cache between its writer and its readers.
+const CHUNK: usize = 256 << 10;
+/// How many buffers there are on either side of the decompression.
+pub(super) const CHUNKS: usize = 8;
+
+/// A stretch of the uncompressed layer; or how reading it failed.
+pub(super) type Chunk = io::Result<Arc<Buffer>>;
+
+/// A buffer that goes back to be filled again when its last reader lets go of it.
+pub(super) struct Buffer {
+    bytes: Vec<u8>,
+    home: Sender<Vec<u8>>,
+}
+
+impl Buffer {
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // Nobody wants it after the stream's end.
+        let _ = self.home.send(std::mem::take(&mut self.bytes));
+    }
+}
+
+/// A part of a buffer, which it keeps from being filled again.
+pub(super) struct Slice {
+    buffer: Arc<Buffer>,
+    start: usize,
+    end: usize,
+}
+
+impl Slice {
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.buffer.bytes.get(self.start..self.end).unwrap_or_default()
+    }
+}
+
+/// Fills buffers until the stream ends, fails, or nobody wants them any more.
+pub(super) fn pump(
+    mut reader: impl Read,
+    to_hasher: Option<&SyncSender<Arc<Buffer>>>,
+    to_extractor: &SyncSender<Chunk>,
+) {
+    let (home, recycled) = channel();
+    let mut fresh = CHUNKS;
+    loop {
+        let mut bytes = match recycled.try_recv() {
+            Ok(bytes) => bytes,
+            Err(_) if fresh > 0 => {
+                fresh -= 1;
+                vec![0; CHUNK]
+            }
+            Err(_) => match recycled.recv() {
+                Ok(bytes) => bytes,
+                Err(_) => return,
+            },
+        };
+        bytes.resize(CHUNK, 0);
+        let (filled, result) = fill(&mut reader, &mut bytes);
+        if filled > 0 {
+            bytes.truncate(filled);
+            let chunk = Arc::new(Buffer { bytes, home: home.clone() });
+            // The hasher only goes away early together with everything else.
+            let _ = to_hasher.map(|hasher| hasher.send(Arc::clone(&chunk)));
+            if to_extractor.send(Ok(chunk)).is_err() {
+                return;
+            }
+        }
+        match result {
+            Ok(()) if filled == CHUNK => {}
+            Ok(()) => return,
+            Err(error) => {
+                // An extractor that is gone has an error of its own to report.
+                let _ = to_extractor.send(Err(error));
+                return;
+            }
+        }
+    }
+}
+
+/// Reads until `buffer` is full or the stream ends or fails; returns how much was read before that.
+fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> (usize, io::Result<()>) {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match reader.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (filled, Err(error)),
+        }
+    }
+    (filled, Ok(()))
+}
+
+/// The extractor's end of the stream.
+pub(super) struct ChunkReader {
+    input: Receiver<Chunk>,
+    chunk: Option<Arc<Buffer>>,
+    position: usize,
+}
+
+impl ChunkReader {
+    pub(super) fn new(input: Receiver<Chunk>) -> Self {
+        Self { input, chunk: None, position: 0 }
+    }
+
+    /// The next `length` bytes of the buffer that is being read, without a copy; `None` if it has not so many.
+    pub(super) fn slice(&self, length: usize) -> Option<Slice> {
+        let buffer = Arc::clone(self.chunk.as_ref()?);
+        let (start, end) = (self.position, self.position.checked_add(length)?);
+        (end <= buffer.bytes.len()).then_some(Slice { buffer, start, end })
+    }
+}
+
+impl BufRead for ChunkReader {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.chunk.as_ref().is_none_or(|chunk| self.position >= chunk.bytes.len()) {
+            // Let go of before the wait, so that it can be filled again meanwhile.
+            self.chunk = None;
+            self.position = 0;
+            // The sender goes away at the stream's end.
+            self.chunk = self.input.recv().ok().transpose()?;
+        }
+        Ok(self.chunk.as_ref().map_or(&[], |chunk| &chunk.bytes[self.position..]))
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.position += count;
+    }
+}
+
+impl Read for ChunkReader {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let data = self.fill_buf()?;
+        let count = data.len().min(buf.len());
+        buf[..count].copy_from_slice(&data[..count]);
+        self.consume(count);
+        Ok(count)
+    }
+}
