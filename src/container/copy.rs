@@ -18,7 +18,7 @@ use super::ids::{self, IdRange};
 use super::monitor::{self, Failed};
 use super::prepare::{self, has_own_users};
 use super::status::{Identity, Status};
-use super::{Containers, Error, Hold, Record};
+use super::{Containers, Error, Hold, Record, volume};
 use crate::oci::runtime_spec::linux::{IdMapping, Linux, NamespaceKind};
 use crate::oci::runtime_spec::{Process, Spec};
 use crate::runtime::{self, ExitStatus, Init, Visitor};
@@ -137,9 +137,10 @@ fn mount(containers: &Containers, record: &Record) -> Result<Files, Error> {
         error
     };
     reduce(&mut spec, ids);
+    let confined = volume::confined(&record.mounts);
     let mut bundle = prepare::bundle(containers, record, &spec);
     bundle.id = format!("{}-files", record.id);
-    let options = runtime::Options { idmap_binds: true, ..runtime::Options::default() };
+    let options = runtime::Options { idmap_binds: true, confined, ..runtime::Options::default() };
     let process = match runtime::create(&bundle, &spec, options) {
         // The same again, from a copy of this program that the container cannot overwrite.
         Err(runtime::Error::Unsealed) => {
@@ -168,6 +169,10 @@ fn reduce(spec: &mut Spec, ids: Option<IdRange>) {
         NamespaceKind::User => ids.is_some() && namespace.path.is_none(),
         kind => kind == NamespaceKind::Mount,
     });
+    if let Some(IdRange { first, .. }) = ids {
+        let old = linux.uid_mappings.first().map_or(0, |mapping| mapping.host_id);
+        volume::shift_owners(spec, old, first);
+    }
     let mapping = ids.map(|ids| IdMapping { container_id: 0, host_id: ids.first, size: ids.size });
     let mappings: Vec<IdMapping> = mapping.into_iter().collect();
     spec.linux = Some(Linux {

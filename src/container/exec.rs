@@ -93,7 +93,7 @@ pub fn exec(
 /// to anybody.
 pub(super) fn or_ended(error: runtime::Error, init: &Init, record: &Record) -> Error {
     // While its processes end, none can be added, and the first is the last to have ended.
-    const LAST_MOMENT: Duration = Duration::from_millis(200);
+    const LAST_MOMENT: Duration = Duration::from_secs(2);
     match error {
         runtime::Error::NotFound { .. }
         | runtime::Error::NotExecutable { .. }

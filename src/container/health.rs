@@ -214,7 +214,7 @@ impl Containers {
 
     fn write_health(&self, record: &Record, health: &Health) -> Result<(), Error> {
         let path = self.folder(&record.id).join("health.json");
-        replace(&path, &to_json(health, &path)?)
+        replace(&path, &to_json(health, &path)?).map_err(|error| self.or_gone(&record.id, error))
     }
 }
 

@@ -163,7 +163,8 @@ fn end(
             send(containers, record, running, signal)?;
         }
         if matches!(status, Status::Restarting(..)) {
-            poke(containers, &record.id);
+            monitor::poke(containers, &record.id);
+            thread::sleep(PAUSE * 5);
         }
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             if killed {
@@ -190,18 +191,11 @@ fn send(
     signal: i32,
 ) -> Result<(), Error> {
     let Some(process) = running.process.find() else { return Ok(()) };
+    // Its end is told by somebody else, and comes behind this.
+    containers.tell(record, "kill", &[("signal", &signal.to_string())]);
     // It may have ended this instant; then it needs no signal.
-    if process.kill(signal).is_ok() {
-        containers.tell(record, "kill", &[("signal", &signal.to_string())]);
-    }
+    let _ = process.kill(signal);
     if running.groups.is_frozen() { Ok(running.groups.thaw()?) } else { Ok(()) }
-}
-
-/// Makes a monitor that waits look at the record again; one that has ended needs not.
-fn poke(containers: &Containers, id: &str) {
-    if let Ok(connection) = monitor::connect(containers, id) {
-        let _ = connection.send(&Request::Look);
-    }
 }
 
 /// Sends a signal to a container's first process. One that ends it is a stop by the user, so that no policy starts it
@@ -218,12 +212,12 @@ pub fn kill(containers: &Containers, record: &Record, signal: i32) -> Result<(),
         mark_stopped(containers, &record.id)?;
     }
     if matches!(status, Status::Restarting(..)) {
-        poke(containers, &record.id);
+        monitor::poke(containers, &record.id);
         return Ok(());
     }
     let process = running.process.find().ok_or_else(not_running)?;
-    process.kill(signal)?;
     containers.tell(record, "kill", &[("signal", &signal.to_string())]);
+    process.kill(signal)?;
     // What is held would not even die.
     if ends && running.groups.is_frozen() { Ok(running.groups.thaw()?) } else { Ok(()) }
 }
@@ -313,12 +307,25 @@ pub fn pause(containers: &Containers, record: &Record) -> Result<(), Error> {
                 // Its groups are gone with it.
                 false => Error::NotRunning(record.name.clone()),
             })?;
+            // The groups of a container have the same names with each start, and what is held may be another start, which
+            // nobody would let go.
+            if !is_still(containers, record, &running) {
+                running.groups.thaw()?;
+                return Err(Error::NotRunning(record.name.clone()));
+            }
             containers.tell(record, "pause", &[]);
             Ok(())
         }
         Status::Paused(_) => Err(Error::Paused(record.name.clone())),
         _ => Err(Error::NotRunning(record.name.clone())),
     }
+}
+
+/// Whether a container's program is still the one that it was.
+fn is_still(containers: &Containers, record: &Record, running: &Running) -> bool {
+    let Ok(Some(record)) = containers.read(&record.id) else { return false };
+    let status = containers.status(&record);
+    status.running().is_some_and(|now| now.process == running.process && now.process.lives())
 }
 
 /// Lets the processes of a container go on.

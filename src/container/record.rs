@@ -223,8 +223,13 @@ impl Containers {
         let missing = || Error::NoSuchContainer(id.to_owned());
         let mut record = self.read(id)?.ok_or_else(missing)?;
         change(&mut record);
-        self.write(&record)?;
+        self.write(&record).map_err(|error| self.or_gone(id, error))?;
         Ok(record)
+    }
+
+    /// Why something of a container's could not be done: if it was removed meanwhile, that.
+    pub(super) fn or_gone(&self, id: &str, error: Error) -> Error {
+        if self.folder(id).exists() { error } else { Error::NoSuchContainer(id.to_owned()) }
     }
 
     /// Locks the container's folder until the lock is dropped: for changes of its record and its log.

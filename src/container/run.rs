@@ -7,8 +7,7 @@ use super::monitor::Watcher;
 use super::options::RunOptions;
 use super::record::{Containers, Record, now};
 use super::status::{Finished, Identity};
-use super::volume::MountPoint;
-use super::{Ending, Error, ids, prepare, streams};
+use super::{Ending, Error, ids, prepare, streams, volume};
 use crate::oci::runtime_spec::Spec;
 use crate::runtime::{self, ExitStatus, Groups, Stdio};
 use crate::store::Store;
@@ -84,7 +83,7 @@ fn start_and_wait(
         die_with_parent: true,
         mounts: joined.take_mounts(),
         init: options.settings.init,
-        confined: record.mounts.iter().filter_map(MountPoint::confined).collect(),
+        confined: volume::confined(&record.mounts),
         ..runtime::Options::default()
     };
     let mut bundle = prepare::bundle(containers, record, spec);

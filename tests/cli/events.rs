@@ -250,7 +250,7 @@ fn an_event_that_cannot_be_written_fails_nothing() {
 fn until_a_moment_to_come_events_are_awaited() {
     require!(Root);
     let env = TestEnv::new();
-    let until = time_in(2);
+    let until = time_in(6);
     let follower = env.mydocker(["events", "--until", &until, "--format", "{{.Action}}"]).start();
     env.mydocker(["import", "--quiet"]).arg(fixtures::path("busybox.tar")).ok();
     follower.finish().success().prints("import\n");

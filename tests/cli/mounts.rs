@@ -287,6 +287,9 @@ fn an_owner_is_matched_without_changing_anything() {
         fs::create_dir_all(env.folder().join("run/.ids")).unwrap();
         symlink("x".repeat(64), env.folder().join(format!("run/.ids/{slot}"))).unwrap();
         assert_eq!(env.mydocker(["start", "-a", "later"]).ok(), "5:6\n");
+        let tar = env.mydocker(["cp", "later:/x/file", "-"]).ok();
+        // Owner and group in the header of a tar.
+        assert!(tar.contains("\x000000005\x000000006\0"), "{tar:?}");
         fs::remove_dir_all(env.folder().join("run/.ids")).unwrap();
     }
     env.mydocker(["rm", "later"]).ok();
@@ -364,6 +367,12 @@ fn a_subpath_stays_in_its_volume() {
     assert_eq!(shown.trim().len(), 64);
     let source = env.mydocker(["inspect", "-f", "{{json .Mounts}}", "c"]).ok();
     assert!(source.contains("_data/a/b\""), "{source}");
+    // What is at the place when it is looked up counts, also for who only copies.
+    env.mydocker(["cp", "c:/s/x", "-"]).run().success();
+    fs::rename(data.join("a/b"), data.join("a/old")).unwrap();
+    symlink(&canary, data.join("a/b")).unwrap();
+    env.mydocker(["cp", "c:/s/file", "-"]).run().fails(1, &["a/b"]);
+    env.mydocker(["start", "-a", "c"]).run().fails(125, &["a/b"]);
     env.mydocker(["rm", "c"]).ok();
 }
 

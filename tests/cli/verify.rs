@@ -40,7 +40,7 @@ impl Damaged {
         let top = self.env.root();
         tree::read(top)
             .with_xattrs(top)
-            .without(&["tmp", "containers", "run", ""])
+            .without(&["tmp", "containers", "run", "events.log", ""])
             .without_folders(&FOLDERS)
             .without_times(&["blobs", "lists", "rootfs"])
     }

@@ -186,10 +186,23 @@ impl TestEnv {
     fn remove_containers(&self) {
         let left = self.containers();
         if !left.is_empty() {
-            self.mydocker(["rm", "-f"]).args(left).run();
+            let mut removal = self.mydocker(["rm", "-f"]).args(&left).start();
+            let deadline = Instant::now() + seconds(60);
+            // One that hangs is killed, and no reason to panic: the test may be about to end in that already.
+            while !removal.has_ended() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(5));
+            }
         }
         for pid in self.monitors() {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        for group in groups().iter().filter(|group| left.iter().any(|id| group.ends_with(id))) {
+            let _ = fs::write(group.join("freezer.state"), "THAWED");
+            let procs = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+            for pid in procs.lines().filter_map(|pid| pid.parse().ok()) {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+            let _ = fs::remove_dir(group);
         }
     }
 

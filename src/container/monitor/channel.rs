@@ -66,5 +66,13 @@ fn spawn(containers: &Containers, root: &Path, id: &str, socket: OwnedFd) -> Res
 /// # Errors
 /// [`Error::Io`] if it has none.
 pub fn connect(containers: &Containers, id: &str) -> Result<Connection, Error> {
-    dial(containers.run_folder(), id).map(Connection::new)
+    dial(containers.run_folder(), id, SockFlag::empty()).map(Connection::new)
+}
+
+/// Makes a monitor that waits before another start look at the record again. One that has ended needs not, and one that is
+/// busy will.
+pub(in super::super) fn poke(containers: &Containers, id: &str) {
+    if let Ok(socket) = dial(containers.run_folder(), id, SockFlag::SOCK_NONBLOCK) {
+        let _ = Connection::new(socket).send(&Request::Look);
+    }
 }

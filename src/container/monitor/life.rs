@@ -16,7 +16,7 @@ use super::super::ids;
 use super::super::log::{Log, Stream};
 use super::super::record::{Containers, Record, boot_id, now, replace, to_json};
 use super::super::status::{Finished, Identity};
-use super::super::volume::{MountPoint, shift_owners};
+use super::super::volume::{confined, shift_owners};
 use super::super::{Error, prepare};
 use super::listener::Listener;
 use super::lock::lock;
@@ -156,7 +156,7 @@ impl<'a> Life<'a> {
             every_controller: true,
             mounts: joined.take_mounts(),
             init: self.record.settings.init,
-            confined: self.record.mounts.iter().filter_map(MountPoint::confined).collect(),
+            confined: confined(&self.record.mounts),
             ..runtime::Options::default()
         };
         let bundle = prepare::bundle(self.containers, &self.record, &self.spec);

@@ -28,8 +28,8 @@ fn path(run: &Path, id: &str) -> PathBuf {
     run.join(format!("{id}.sock"))
 }
 
-fn new_socket() -> Result<OwnedFd, Errno> {
-    socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)
+fn new_socket(flags: SockFlag) -> Result<OwnedFd, Errno> {
+    socket(AddressFamily::Unix, SockType::SeqPacket, flags | SockFlag::SOCK_CLOEXEC, None)
 }
 
 /// The address of a socket in `folder`, and the descriptor that it is valid with.
@@ -48,7 +48,7 @@ impl Listener {
         // Left by a monitor that was killed; this one has the lock.
         let _ = std::fs::remove_file(&path);
         let opened = || -> io::Result<OwnedFd> {
-            let socket = new_socket()?;
+            let socket = new_socket(SockFlag::empty())?;
             let (_folder, address) = address(&path)?;
             bind(socket.as_raw_fd(), &address)?;
             listen(&socket, Backlog::new(64)?)?;
@@ -84,11 +84,11 @@ pub(in super::super) fn remove_socket(run: &Path, id: &str) {
     let _ = std::fs::remove_file(path(run, id));
 }
 
-/// Connects to the monitor of the container `id`.
-pub(super) fn dial(run: &Path, id: &str) -> Result<OwnedFd, Error> {
+/// Connects to the monitor of the container `id`. With `SOCK_NONBLOCK`, one that has no time for clients is not waited for.
+pub(super) fn dial(run: &Path, id: &str, flags: SockFlag) -> Result<OwnedFd, Error> {
     let path = path(run, id);
     let dialled = || -> io::Result<OwnedFd> {
-        let socket = new_socket()?;
+        let socket = new_socket(flags)?;
         let (_folder, address) = address(&path)?;
         connect(socket.as_raw_fd(), &address)?;
         Ok(socket)

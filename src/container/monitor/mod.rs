@@ -20,6 +20,7 @@ mod message;
 mod prober;
 mod watch;
 
+pub(super) use channel::poke;
 pub use channel::{Started, connect, start};
 pub use life::{Explain, Monitor};
 pub(super) use listener::remove_socket;

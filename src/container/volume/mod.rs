@@ -32,10 +32,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::events::Journal;
 use super::record::Containers;
 
 pub use error::{MountFault, VolumeError};
-pub(super) use point::{Identities, arrange, check_images, shift_owners};
+pub(super) use point::{Identities, arrange, check_images, confined, shift_owners};
 pub use point::{MountPoint, MountSource};
 pub(super) use remove::remove_anonymous;
 pub use remove::{prune_volumes, remove_volume};
@@ -74,12 +75,18 @@ pub struct Volumes {
     folder: PathBuf,
     /// Where what is removed goes first, in one step.
     rubbish: PathBuf,
+    /// Where it is written down what happens to volumes.
+    journal: Journal,
 }
 
 impl Containers {
     /// The volumes of the store.
     pub fn volumes(&self) -> Volumes {
-        Volumes { folder: self.root().join("volumes"), rubbish: self.root().join("tmp") }
+        Volumes {
+            folder: self.root().join("volumes"),
+            rubbish: self.root().join("tmp"),
+            journal: Journal::new(self.root()),
+        }
     }
 }
 
@@ -87,6 +94,11 @@ impl Volumes {
     /// The folder of a volume.
     fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
+    }
+
+    /// Writes down what has just happened to a volume.
+    fn tell(&self, name: &str, action: &str) {
+        self.journal.tell("volume", action, name, &[("driver", "local")]);
     }
 
     /// The folder with the content of a volume.

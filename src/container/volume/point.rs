@@ -97,15 +97,6 @@ impl MountPoint {
         }
     }
 
-    /// A folder whose content others may change, in which the source has to be looked for without being led out of it.
-    pub(in super::super) fn confined(&self) -> Option<PathBuf> {
-        match &self.source {
-            MountSource::Volume { path, subpath: Some(_), .. }
-            | MountSource::Image { path, subpath: Some(_), .. } => Some(path.clone()),
-            _ => None,
-        }
-    }
-
     /// The mount as a specification has it.
     pub(in super::super) fn mount(&self, identities: &Identities) -> Result<Mount, VolumeError> {
         let path = match &self.source {
@@ -143,6 +134,16 @@ impl MountPoint {
         mount.options.extend(self.read_only.then(|| "ro".to_owned()));
         mount
     }
+}
+
+/// The folders whose content others may change, in which sources have to be looked for without being led out of them.
+pub(in super::super) fn confined(points: &[MountPoint]) -> Vec<PathBuf> {
+    let folder = |point: &MountPoint| match &point.source {
+        MountSource::Volume { path, subpath: Some(_), .. }
+        | MountSource::Image { path, subpath: Some(_), .. } => Some(path.clone()),
+        _ => None,
+    };
+    points.iter().filter_map(folder).collect()
 }
 
 /// Mappings by which each id on disk is the same inside, but that `disk` and `inside` change places.
