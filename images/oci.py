@@ -2,7 +2,8 @@
 """Writes OCI image layouts (image-spec, image-layout.md) out of layer tars, the same bytes for the same input.
 
 As a program:
-    oci.py LAYOUT [--ref NAME] [--cmd WORD]... [--env NAME=VALUE]... TAR...
+    oci.py LAYOUT [--ref NAME] [--cmd WORD]... [--entrypoint WORD]... [--env NAME=VALUE]... [--user USER]
+           [--workdir DIR] [--stop-signal NAME] TAR...
 makes an image of these layers, base first, gzip-compressed, and calls it NAME (latest).
 """
 
@@ -121,9 +122,15 @@ def main():
     parser.add_argument("--ref", default="latest")
     parser.add_argument("--cmd", action="append", default=[])
     parser.add_argument("--env", action="append", default=[])
+    parser.add_argument("--entrypoint", action="append")
+    parser.add_argument("--user")
+    parser.add_argument("--workdir")
+    parser.add_argument("--stop-signal")
     args = parser.parse_args()
     layout = Layout(args.layout)
     config = {"Env": args.env, "Cmd": args.cmd}
+    more = {"Entrypoint": args.entrypoint, "User": args.user, "WorkingDir": args.workdir, "StopSignal": args.stop_signal}
+    config.update((name, value) for name, value in more.items() if value)
     layout.name(layout.image([layout.layer(tar) for tar in args.tar], config), args.ref)
     layout.close()
 

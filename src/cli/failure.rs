@@ -93,6 +93,12 @@ impl Advice for container::Error {
     }
 }
 
+impl Advice for container::TopError {
+    fn advice(&self) -> Option<String> {
+        Some("as in `-ef`, `aux`, `-o pid,user,args`, or podman's `pid user args`".to_owned())
+    }
+}
+
 impl Advice for container::VolumeError {
     fn advice(&self) -> Option<String> {
         self.hint()

@@ -164,19 +164,21 @@ fn mount(containers: &Containers, record: &Record) -> Result<Files, Error> {
 /// Leaves of a specification what its files need: the root, and what is mounted there from the host.
 fn reduce(spec: &mut Spec, ids: Option<IdRange>) {
     let mut linux = spec.linux.take().unwrap_or_default();
-    linux
-        .namespaces
-        .retain(|namespace| matches!(namespace.kind, NamespaceKind::Mount | NamespaceKind::User));
-    if let Some(IdRange { first, size }) = ids {
-        let mapping = IdMapping { container_id: 0, host_id: first, size };
+    // Where it has no users of its own, or another container's, the owners on disk are what it would see.
+    linux.namespaces.retain(|namespace| match namespace.kind {
+        NamespaceKind::User => ids.is_some() && namespace.path.is_none(),
+        kind => kind == NamespaceKind::Mount,
+    });
+    if let Some(IdRange { first, .. }) = ids {
         let old = linux.uid_mappings.first().map_or(0, |mapping| mapping.host_id);
-        (linux.uid_mappings, linux.gid_mappings) = (vec![mapping], vec![mapping]);
         volume::shift_owners(spec, old, first);
     }
+    let mapping = ids.map(|ids| IdMapping { container_id: 0, host_id: ids.first, size: ids.size });
+    let mappings: Vec<IdMapping> = mapping.into_iter().collect();
     spec.linux = Some(Linux {
         namespaces: linux.namespaces,
-        uid_mappings: linux.uid_mappings,
-        gid_mappings: linux.gid_mappings,
+        uid_mappings: mappings.clone(),
+        gid_mappings: mappings,
         ..Linux::default()
     });
     spec.mounts.retain(crate::oci::runtime_spec::Mount::is_bind);

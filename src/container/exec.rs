@@ -13,10 +13,10 @@ use super::record::new_id;
 use super::spec::CallerEnvironment as _;
 use super::status::{Running, Status};
 use super::user::UserDatabase;
-use super::{Containers, Error, Record, streams};
+use super::{Containers, Ending, Error, Record, streams};
 use crate::oci::capability::CapabilitySet;
 use crate::oci::runtime_spec::{Capabilities, ConsoleSize, Process, Spec, User};
-use crate::runtime::{self, ExecOptions, Init, Stdio};
+use crate::runtime::{self, ExecOptions, Init, Stats, Stdio};
 
 /// What to run in a container.
 #[derive(Clone, Debug, Default)]
@@ -67,6 +67,8 @@ pub fn exec(
     let told = Told::new(containers, record, &request.command);
     let policy = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
     let options = ExecOptions { stdio, ..ExecOptions::default() };
+    let groups = running.groups.clone();
+    let killed = Stats::oom_kills(&groups);
     let mut running = match runtime::exec(&init, &running.groups, &process, policy, options) {
         // The same again, from a copy of this program that the container cannot overwrite.
         Err(runtime::Error::Unsealed) => {
@@ -78,9 +80,13 @@ pub fn exec(
     told.tell("exec_start", None);
     let console = running.take_console();
     let Some(signals) = signals else { return Ok(0) };
-    let ended = attach::attach(&mut running, &signals, console, relays, request.interactive)?;
-    told.tell("exec_die", Some(ended.code()));
-    Ok(ended.code())
+    let status = attach::attach(&mut running, &signals, console, relays, request.interactive)?;
+    told.tell("exec_die", Some(status.code()));
+    let oom_killed = Stats::oom_kills(&groups) > killed;
+    if let Some(ending) = Ending::of(status, oom_killed) {
+        warn(&ending.to_string());
+    }
+    Ok(status.code())
 }
 
 /// Why a program could not be started in a container: if that has ended meanwhile, what the kernel says of it makes no sense

@@ -276,10 +276,10 @@ impl Containers {
     }
 
     /// Writes down how the container ended.
-    pub fn set_finished(&self, id: &str, code: u8) -> Result<(), Error> {
+    pub fn set_finished(&self, id: &str, code: u8, oom_killed: bool) -> Result<(), Error> {
         self.modify(id, |record| {
             record.ids = None;
-            record.finished = Some(Finished { code, at: now(), oom_killed: false });
+            record.finished = Some(Finished { code, at: now(), oom_killed });
         })?;
         self.forget_process(id)
     }

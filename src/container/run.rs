@@ -7,9 +7,9 @@ use super::monitor::Watcher;
 use super::options::RunOptions;
 use super::record::{Containers, Record, now};
 use super::status::{Finished, Identity};
-use super::{Error, ids, prepare, streams, volume};
+use super::{Ending, Error, ids, prepare, streams, volume};
 use crate::oci::runtime_spec::Spec;
-use crate::runtime::{self, ExitStatus, Stdio};
+use crate::runtime::{self, ExitStatus, Groups, Stdio};
 use crate::store::Store;
 
 /// Runs a container in the foreground until it ends, and says its exit code.
@@ -23,11 +23,14 @@ pub fn run(
 ) -> Result<u8, Error> {
     let (mut record, mut spec) = prepare::prepare(containers, store, options, true)?;
     match start_and_wait(containers, options, &mut record, &mut spec, warn) {
-        Ok(status) => {
+        Ok((status, oom_killed)) => {
+            if let Some(ending) = Ending::of(status, oom_killed) {
+                warn(&ending.to_string());
+            }
             let code = status.code();
-            let finished = Finished { code, at: now(), oom_killed: false };
+            let finished = Finished { code, at: now(), oom_killed };
             containers.tell_end(&record, finished);
-            finish(containers, &record, options.settings.remove, code)?;
+            finish(containers, &record, options.settings.remove, (code, oom_killed))?;
             Ok(code)
         }
         Err(error) => {
@@ -38,12 +41,17 @@ pub fn run(
     }
 }
 
-fn finish(containers: &Containers, record: &Record, remove: bool, code: u8) -> Result<(), Error> {
+fn finish(
+    containers: &Containers,
+    record: &Record,
+    remove: bool,
+    (code, oom_killed): (u8, bool),
+) -> Result<(), Error> {
     ids::release(containers.run_folder(), &record.id, record.ids);
     let done = if remove {
         containers.destroy_with_volumes(record)
     } else {
-        containers.set_finished(&record.id, code)
+        containers.set_finished(&record.id, code, oom_killed)
     };
     match done {
         // `rm -f` was faster.
@@ -58,7 +66,7 @@ fn start_and_wait(
     record: &mut Record,
     spec: &mut Spec,
     warn: &mut dyn FnMut(&str),
-) -> Result<ExitStatus, Error> {
+) -> Result<(ExitStatus, bool), Error> {
     let mut joined = prepare::join(containers, record, spec)?;
     let signals = Signals::new()?;
     let interactive = options.settings.interactive;
@@ -95,9 +103,11 @@ fn start_and_wait(
     let watcher = Watcher::start(containers, record);
     let console = process.take_console();
     let status = attach::attach(&mut process, &signals, console, relays, interactive);
+    let groups = Groups::new(process.cgroup_directories());
+    let oom_killed = runtime::Stats::oom_kills(&groups) > 0;
     drop(watcher);
     process.delete()?;
-    status
+    Ok((status?, oom_killed))
 }
 
 /// The user of the program as the host sees it.

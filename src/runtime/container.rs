@@ -165,7 +165,9 @@ impl Container {
             Report::Closed => {}
             Report::Failed(failure) => {
                 let object = self.object(failure);
-                return Err(failure.into_error(object));
+                let looks = failure.step == Step::Execute;
+                let cause = if looks { socket.receive_cause() } else { None };
+                return Err(failure.into_error(object, cause));
             }
             _ => return Err(talk(Errno::EPROTO)),
         }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 
+use super::explain::Cause;
+
 /// Why a container could not be made, started, or cleaned up.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -91,19 +93,23 @@ pub enum Error {
         id: String,
     },
     /// The program is there and cannot be executed.
-    #[error("execute `{program}`")]
+    #[error("execute `{program}`{}", behind(cause.as_ref()))]
     NotExecutable {
         /// The program.
         program: String,
+        /// Why, as far as its file tells.
+        cause: Option<Cause>,
         /// Why not.
         #[source]
         source: Errno,
     },
     /// There is no such program in the container.
-    #[error("executable file `{program}` not found in the container")]
+    #[error("{}", not_found(program, cause.as_ref()))]
     NotFound {
         /// The program.
         program: String,
+        /// Why, as far as there is a file that tells.
+        cause: Option<Cause>,
         /// What was reported.
         #[source]
         source: Errno,
@@ -182,21 +188,22 @@ impl Error {
     /// What the user can do about it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Clone { source: Errno::EPERM | Errno::ENOSPC } => {
-                Some("may this user make user namespaces, and how many? See user.max_user_namespaces".to_owned())
-            }
-            Self::Idmap { .. } => {
-                Some("its file system cannot do it; --userns host works without, and protects less".to_owned())
-            }
+            Self::Clone { source: Errno::EPERM | Errno::ENOSPC } => Some(
+                "may this user make user namespaces, and how many? See user.max_user_namespaces"
+                    .to_owned(),
+            ),
+            Self::Idmap { .. } => Some(
+                "its file system cannot do it; --userns host works without, and protects less"
+                    .to_owned(),
+            ),
+            Self::NotFound { cause: Some(cause), .. }
+            | Self::NotExecutable { cause: Some(cause), .. } => Some(cause.hint()),
             Self::NotFound { .. } => {
-                Some("the container has no such program in its PATH, or the program's interpreter is missing".to_owned())
+                Some("paths are those of the container: `/` is its root directory".to_owned())
             }
-            Self::NotExecutable { source: Errno::ENOEXEC, .. } => {
-                Some("it is a program for another architecture, or a script without a first line that begins with #!".to_owned())
-            }
-            Self::NotExecutable { source: Errno::EACCES, .. } => {
-                Some("it is a directory, lacks the permission to be executed, or lies on a noexec mount".to_owned())
-            }
+            Self::NotExecutable { source: Errno::EACCES, .. } => Some(
+                "it, or a folder on the way to it, lacks the permission to be executed".to_owned(),
+            ),
             _ => None,
         }
     }
@@ -208,6 +215,19 @@ impl Error {
             Self::NotExecutable { .. } => 126,
             _ => 125,
         }
+    }
+}
+
+fn behind(cause: Option<&Cause>) -> String {
+    cause.map(|cause| format!(": {cause}")).unwrap_or_default()
+}
+
+fn not_found(program: &str, cause: Option<&Cause>) -> String {
+    match cause {
+        None | Some(Cause::NotInPath(_)) => {
+            format!("executable file `{program}` not found in the container")
+        }
+        Some(cause) => format!("execute `{program}`: {cause}"),
     }
 }
 

@@ -350,7 +350,9 @@ impl Process {
             Report::Failed(failure) => {
                 let plan = self.plan.as_ref();
                 let object = plan.map(|plan| plan.object(failure.step, failure.object));
-                failure.into_error(object.unwrap_or_default())
+                let socket = self.socket.as_ref().filter(|_| failure.step == Step::Execute);
+                let cause = socket.and_then(ParentEnd::receive_cause);
+                failure.into_error(object.unwrap_or_default(), cause)
             }
             Report::Closed => Error::ChildEnded,
             _ => Error::Talk { source: Errno::EPROTO },

@@ -10,6 +10,7 @@
 //!           ←  READY                     everything is set up
 //! START     run the program          →   executes: the socket closes, which is success
 //!           ←  FAILED (step, object, errno)   at any time, and the child ends
+//!           ←  EXPLAINED (cause)         behind a program that could not be executed, if its file says why
 //! ```
 //! The parent never waits before FILTER, so a fast start needs no more switches than that.
 //!
@@ -28,6 +29,7 @@ use nix::sys::socket::{
 };
 
 use super::error::{Error, Step};
+use super::explain::{Cause, MAX_TEXT};
 use crate::sys::seccomp::{Instruction, MAX_INSTRUCTIONS};
 use crate::sys::socket;
 
@@ -51,15 +53,15 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    /// In words, with the object's name.
-    pub(super) fn into_error(self, object: String) -> Error {
+    /// In words, with the object's name, and the cause if the child has found it out.
+    pub(super) fn into_error(self, object: String, cause: Option<Cause>) -> Error {
         let source = self.errno;
         let program = || object.trim_matches('`').to_owned();
         match (self.step, source) {
             (Step::Execute, Errno::ENOENT | Errno::ENOTDIR) => {
-                Error::NotFound { program: program(), source }
+                Error::NotFound { program: program(), cause, source }
             }
-            (Step::Execute, _) => Error::NotExecutable { program: program(), source },
+            (Step::Execute, _) => Error::NotExecutable { program: program(), cause, source },
             (step, _) => Error::Setup { step, object, source },
         }
     }
@@ -69,6 +71,7 @@ impl Failure {
 #[derive(Debug)]
 pub(super) enum Report {
     Console(OwnedFd),
+    Explained(Cause),
     Failed(Failure),
     Hooks,
     Ready,
@@ -80,8 +83,12 @@ const CONSOLE: u8 = 1;
 const FAILED: u8 = 2;
 const READY: u8 = 3;
 const HOOKS: u8 = 4;
-/// Kind, step, two bytes of nothing, object, errno.
+const EXPLAINED: u8 = 5;
+/// Kind, step, two bytes of nothing, object, errno. Of EXPLAINED: kind, cause, two bytes of nothing, number, four bytes of
+/// nothing, and a text.
 const REPORT: usize = 12;
+/// With the longest text.
+const MAX_REPORT: usize = REPORT + MAX_TEXT;
 /// The command, the flags, and a program of the greatest length.
 const MAX_COMMAND: usize = 5 + MAX_INSTRUCTIONS * 8;
 
@@ -125,6 +132,14 @@ impl ParentEnd {
         socket::send(&self.0, &[command as u8], &[])
     }
 
+    /// What the child has found out about a program that could not be executed, once it has said that it could not.
+    pub(super) fn receive_cause(&self) -> Option<Cause> {
+        match self.receive() {
+            Ok(Report::Explained(cause)) => Some(cause),
+            _ => None,
+        }
+    }
+
     /// Sends JOIN, with the `tasks` files of the groups to join.
     pub(super) fn send_join(&self, groups: &[BorrowedFd<'_>]) -> Result<(), Errno> {
         socket::send(&self.0, &[Command::Join as u8], groups)
@@ -144,7 +159,7 @@ impl ParentEnd {
     }
 
     pub(super) fn receive(&self) -> Result<Report, Errno> {
-        let mut buffer = [0; REPORT];
+        let mut buffer = [0; MAX_REPORT];
         let (length, descriptors) = match socket::receive(&self.0, &mut buffer) {
             // The child is gone with messages of ours unread. That is said once; its own last words come behind.
             Err(Errno::ECONNRESET) => socket::receive(&self.0, &mut buffer)?,
@@ -164,6 +179,11 @@ impl ParentEnd {
                 object: word(4),
                 errno: Errno::from_raw(word(8).cast_signed()),
             })),
+            (EXPLAINED, _) => {
+                let text = buffer.get(REPORT..length).unwrap_or_default();
+                let cause = Cause::decode(buffer[1], word(4), text);
+                cause.map(Report::Explained).ok_or(Errno::EPROTO)
+            }
             (READY, _) => Ok(Report::Ready),
             (HOOKS, _) => Ok(Report::Hooks),
             _ => Err(Errno::EPROTO),
@@ -233,6 +253,16 @@ impl ChildEnd {
 
     pub(super) fn console(&self, master: BorrowedFd<'_>) -> Result<(), Errno> {
         self.report(CONSOLE, 0, 0, 0, &[master])
+    }
+
+    /// Says EXPLAINED.
+    pub(super) fn explained(&self, cause: &Cause) -> Result<(), Errno> {
+        let (kind, number, text) = cause.encode();
+        let mut message = vec![0; REPORT];
+        message[..2].copy_from_slice(&[EXPLAINED, kind]);
+        message[4..8].copy_from_slice(&number.to_ne_bytes());
+        message.extend(text.bytes().take(MAX_TEXT));
+        socket::send(&self.0, &message, &[])
     }
 
     pub(super) fn failed(&self, failure: Failure) -> Result<(), Errno> {

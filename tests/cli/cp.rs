@@ -376,6 +376,41 @@ fn mounts_of_a_running_container_are_included() {
 }
 
 #[test]
+fn named_volumes_are_included() {
+    require!(Root);
+    let env = TestEnv::with_busybox();
+    fs::write(env.folder().join("file"), "x").unwrap();
+    for options in [&["--userns", "private"][..], &["--userns", "host"]] {
+        let create = env.mydocker(["create", "--name", "box", "-v", "data:/data"]).args(options);
+        create.args(["busybox", "cat", "/data/file"]).ok();
+        env.mydocker(["cp", "file", "box:/data/"]).ok();
+        env.mydocker(["start", "-a", "box"]).run().success().prints("x");
+        env.mydocker(["cp", "box:/data/file", "back"]).ok();
+        assert_eq!(fs::read_to_string(env.folder().join("back")).unwrap(), "x");
+        env.mydocker(["run", "--rm", "-v", "data:/v", "busybox", "stat", "-c", "%u", "/v/file"])
+            .run()
+            .success()
+            .prints("0\n");
+        env.mydocker(["rm", "box"]).ok();
+        env.mydocker(["volume", "rm", "data"]).ok();
+    }
+}
+
+#[test]
+fn of_a_container_with_anothers_users_too() {
+    require!(Root);
+    let env = TestEnv::with_busybox();
+    fs::write(env.folder().join("file"), "x").unwrap();
+    env.mydocker(["run", "-d", "--name", "other", "busybox", "sleep", "1000"]).ok();
+    let create = env.mydocker(["create", "--name", "box", "--network", "container:other"]);
+    create.args(["busybox", "stat", "-c", "%u", "/file"]).ok();
+    env.mydocker(["cp", "file", "box:/file"]).ok();
+    env.mydocker(["start", "-a", "box"]).run().success().prints("0\n");
+    env.mydocker(["cp", "box:/file", "back"]).ok();
+    env.mydocker(["rm", "-f", "other", "box"]).ok();
+}
+
+#[test]
 fn read_only_means_read_only() {
     require!(Root);
     let env = TestEnv::with_busybox();

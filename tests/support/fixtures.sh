@@ -28,6 +28,17 @@ if [ "$(cat "$out/debian-recipe" 2>/dev/null)" != "$debian_recipe" ]; then
     echo "fixtures.sh: there will be no Debian image" >&2
   fi
 fi
+# Services on top of it, each kept as long as its recipes and its base are the same.
+for service in nginx postgres python redis; do
+  service_recipe=$(cat "$images/service.sh" "$images/oci.py" "$out/debian-recipe" 2>/dev/null | sha256sum)
+  [ "$(cat "$out/$service-recipe" 2>/dev/null)" != "$service_recipe" ] || continue
+  rm -rf "${out:?}/$service" "$out/$service-recipe"
+  if [ -e "$out/debian" ] && "$images/service.sh" "$out" "$service"; then
+    echo "$service_recipe" >"$out/$service-recipe"
+  else
+    echo "fixtures.sh: there will be no image of $service" >&2
+  fi
+done
 (cd "$out" && rm -rf recipes busybox busybox.tar layered platforms variants registry tls htpasswd)
 "$images/busybox.sh" "$out"
 "$images/oci.py" "$out/busybox" "$out/busybox.tar" --cmd sh --env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin

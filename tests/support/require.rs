@@ -16,6 +16,8 @@ pub enum Need {
     Loop,
     /// Being root.
     Root,
+    /// The image of a service, whose making needs root and a package mirror.
+    Service(&'static str),
     /// A program in `PATH`.
     Tool(&'static str),
 }
@@ -39,6 +41,10 @@ impl Need {
                 (!there).then(|| "loop devices".to_owned())
             }
             Self::Root => (!nix::unistd::geteuid().is_root()).then(|| "being root".to_owned()),
+            Self::Service(name) => {
+                let there = fixtures::folder().join(name).join("index.json").exists();
+                (!there).then(|| format!("the image of {name}: its packages could not be had"))
+            }
             Self::Tool(name) => {
                 let found =
                     Cmd::new("sh").args(["-c", "command -v \"$1\"", "sh", name]).run().code()

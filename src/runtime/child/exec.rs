@@ -29,8 +29,7 @@ const DEVPTS_SUPER_MAGIC: FsType = FsType(0x1cd1);
 /// Walks through `plan`, and becomes the program or ends.
 pub(in crate::runtime) fn run(plan: &ExecPlan, parent: &ChildEnd) -> ! {
     let Err(failure) = walk(plan, parent);
-    // If the parent is gone, nobody wants to know.
-    let _ = parent.failed(failure);
+    super::say(parent, failure, &plan.process);
     clone::exit(1)
 }
 

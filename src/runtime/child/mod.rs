@@ -7,6 +7,7 @@ mod agent;
 mod copy_up;
 mod dev;
 mod exec;
+mod explain;
 mod identity;
 mod init;
 mod mounts;
@@ -94,9 +95,20 @@ pub(super) fn run(plan: &Plan, parent: ChildEnd) -> ! {
         filter: (Vec::new(), 0),
     };
     let Err(failure) = child.walk();
-    // If the parent is gone, nobody wants to know.
-    let _ = child.parent.failed(failure);
+    say(&child.parent, failure, &plan.process);
     clone::exit(1)
+}
+
+/// Tells the parent what has failed, and then, of a program that could not be executed, why: to find that out, calls are
+/// made that a filter may punish.
+fn say(parent: &ChildEnd, failure: Failure, process: &PlannedProcess) {
+    // If the parent is gone, nobody wants to know.
+    let _ = parent.failed(failure);
+    if failure.step == Step::Execute
+        && let Some(cause) = explain::explain(process, failure.errno)
+    {
+        let _ = parent.explained(&cause);
+    }
 }
 
 impl Child<'_> {
