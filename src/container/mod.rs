@@ -34,6 +34,7 @@ mod size;
 mod spec;
 mod status;
 mod streams;
+mod tuning;
 mod update;
 mod usage;
 mod user;
@@ -70,6 +71,7 @@ pub use settings::{LogOptions, RestartPolicy, STOP_TIMEOUT, Settings, parse_sign
 pub use size::layer_size;
 pub use status::{Finished, Identity, Running, Status};
 pub use streams::Relay;
+pub use tuning::Tuning;
 pub use update::{Change, update};
 pub use usage::VolumeUsage;
 pub use volume::{

@@ -28,6 +28,8 @@ mod events;
 mod exec;
 mod flags;
 mod flags_init;
+mod flags_limits;
+mod golden;
 mod health;
 mod history;
 mod hostile_images;
