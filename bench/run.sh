@@ -6,13 +6,14 @@
 #   import  a root filesystem tar of about 1.4 GB: tar -x of it as the floor
 #   run     start and finish `true`: peers with a prepared bundle or image
 #   memory  the largest size of a pull in memory
+#   many    200 detached containers: started one by one and 16 at a time, listed, their monitors' memory, removed
 #   oci     the commands that engines give: create, start and delete; run; exec; and the memory that they take
 #
 # The commands take turns within one run, so what else the machine does meets them all alike. Every pull goes to a
 # freshly made ext4, since ext4 does not use again what was deleted a moment ago. Numbers are medians. A peer that is
 # missing is left out, and named.
 set -euo pipefail
-program=$(realpath "${1:?usage: run.sh PROGRAM [pull|large|import|run|memory|oci]...}")
+program=$(realpath "${1:?usage: run.sh PROGRAM [pull|large|import|run|many|memory|oci]...}")
 shift
 self=$(realpath "$0")
 cd "$(dirname "$self")/.."
@@ -237,6 +238,48 @@ bench_run() {
   umount -q "$root/podman/overlay" || true
 }
 
+# start COUNT: starts so many containers that wait, and prints their ids.
+start() {
+  local n
+  for ((n = 0; n < $1; n++)); do "$program" --root "$root" run -d busybox sleep 3600; done
+}
+
+# once NAME COMMAND...: runs it once and prints its milliseconds.
+once() {
+  local name=$1 before
+  shift
+  before=${EPOCHREALTIME/./}
+  "$@" >"$work/log"
+  awk -v name="$name" -v us="$((${EPOCHREALTIME/./} - before))" 'BEGIN { printf "%-44s %10.1f\n", name, us / 1000 }'
+}
+
+sixteen_at_a_time() {
+  local n
+  for n in $(seq 16); do start $((200 / 16 + (n <= 200 % 16))) & done
+  wait
+}
+
+bench_many() {
+  local root=$work/many n
+  "$program" --root "$root" import --quiet "$fixtures/busybox.tar" >/dev/null
+  printf '\n%-44s %10s\n' "200 detached containers" "ms"
+  once 'start them, one by one' start 200
+  xargs "$program" --root "$root" rm -f <"$work/log" >/dev/null
+  once 'start them, 16 at a time' sixteen_at_a_time
+  cp "$work/log" "$work/ids"
+  for n in $(seq 20); do
+    lap 'ps' "$program" --root "$root" ps
+    lap 'ps -a -q' "$program" --root "$root" ps -a -q
+    lap 'inspect of one' "$program" --root "$root" inspect "$(head -n 1 "$work/ids")"
+  done
+  # Each monitor is the one whose command line names this store.
+  for n in $(grep -lszx -- "$root" /proc/[0-9]*/cmdline 2>/dev/null | cut -d / -f 3); do
+    awk '/^Private/ { kb += $2 } END { print kb }' "/proc/$n/smaps_rollup"
+  done | sort -n | awk '{ v[NR] = $1 } END { printf "%-44s %10d\n", "private memory of the largest monitor, kB", v[NR] }'
+  once 'rm -f of all' xargs "$program" --root "$root" rm -f <"$work/ids"
+  table "looking at 200 containers, 20 rounds" ps
+}
+
 # peak IMAGE: pulls it from the registry and says how large the program became.
 peak() {
   python3 - "$program" "$work/memory-$1" "127.0.0.1:$port/$1" <<'END'
@@ -322,6 +365,6 @@ bench_oci() {
 
 printf '%s, %s cores, %s, Linux %s, %s\n' "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n1)" "$(nproc)" \
   "$(awk '/MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo)" "$(uname -r)" "$("$program" version)"
-for name in "${@:-pull large import run memory oci}"; do
+for name in "${@:-pull large import run many memory oci}"; do
   for one in $name; do "bench_$one"; done
 done

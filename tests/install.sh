@@ -4,7 +4,7 @@
 set -eu
 # A compiler for the crates with C in them; registries, peers and tools to compare with; what fills and packs images; engines.
 packages="gcc libc6-dev binutils curl docker-registry podman skopeo umoci apache2-utils openssl python3 busybox-static
-  debootstrap attr e2fsprogs uidmap util-linux gzip bzip2 xz-utils zstd libseccomp-dev procps conmon containerd docker.io
+  debootstrap attr e2fsprogs uidmap libcap2-bin util-linux gzip bzip2 xz-utils zstd libseccomp-dev procps conmon containerd docker.io
   runc crun iptables iproute2 netavark aardvark-dns catatonit strace"
 
 missing=

@@ -5,6 +5,7 @@
 
 mod adjust_options;
 mod attach;
+mod boot;
 mod bundle;
 mod commit;
 mod container;
@@ -16,6 +17,8 @@ mod create;
 mod device_options;
 mod df;
 mod diff;
+mod disable;
+mod enable;
 mod events;
 mod exec;
 mod export;
@@ -177,8 +180,12 @@ enum Verb {
     Verify(verify::Args),
     Repair(repair::Args),
     Volume(volume::Args),
+    Enable(enable::Args),
+    Disable(disable::Args),
     Version(version::Args),
     Info(info::Args),
+    #[command(hide = true)]
+    Boot(boot::Args),
     #[command(name = rootless::MAP_IDS_VERB, hide = true)]
     MapIds(map_ids::Args),
     #[command(name = crate::container::HOLD_VERB, hide = true)]
@@ -208,6 +215,7 @@ impl Verb {
                 | Self::Create(_)
                 | Self::Start(_)
                 | Self::Restart(_)
+                | Self::Boot(_)
                 | Self::Container(_)
                 | Self::Rmi(_)
                 | Self::Rm(_)
@@ -305,6 +313,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Verify(args) => verify::run(&global, &args),
         Verb::Repair(args) => repair::run(&global, &args),
         Verb::Volume(args) => volume::run(&global, &args),
+        Verb::Enable(args) => enable::run(&global, &args),
+        Verb::Disable(args) => disable::run(&global, &args),
+        Verb::Boot(args) => boot::run(&global, &args),
         Verb::Version(args) => version::run(&args),
         Verb::Info(args) => info::run(&global, &args),
         Verb::MapIds(args) => map_ids::run(&args),

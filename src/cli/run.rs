@@ -40,9 +40,14 @@ pub(super) fn run(global: &Global, args: Args) -> Outcome {
         return container::run(&containers, &store, &options, &mut warn).doing(&what);
     }
     let record = container::create(&containers, &store, &options).doing(&what)?;
-    match container::monitor::start(&containers, &global.root(), &record.id, false) {
+    match container::start(&containers, &global.root(), &record, false) {
         Ok(started) => {
-            started.warnings.iter().for_each(|text| warn(text));
+            started.iter().flat_map(|started| &started.warnings).for_each(|text| warn(text));
+            output::data(&format!("{}\n", record.id));
+            Ok(0)
+        }
+        // Somebody else has started it already, and done more with it.
+        Err(container::Error::Paused(_)) => {
             output::data(&format!("{}\n", record.id));
             Ok(0)
         }

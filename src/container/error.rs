@@ -74,6 +74,9 @@ pub enum Error {
     /// The container has no log.
     #[error("container {0} has no log")]
     NoLog(String),
+    /// Nothing is known that starts other programs here.
+    #[error("no init system is known here")]
+    NoInitSystem,
     /// Nobody says how it is probed.
     #[error("container {0} has no health check")]
     NoHealthCheck(String),
@@ -180,6 +183,11 @@ impl Error {
             ),
             Self::NoLayer(_) => Some("what it wrote is in that folder itself".to_owned()),
             Self::NoCommand => Some("give one behind the image".to_owned()),
+            Self::NoInitSystem => Some(
+                "have it execute `mydocker boot` when the machine starts, or name it with --init; of \
+                 an ordinary user it can only be systemd"
+                    .to_owned(),
+            ),
             Self::NoHealthCheck(_) => {
                 Some("create it with --health-cmd, or from an image with a HEALTHCHECK".to_owned())
             }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::unistd::Uid;
 
@@ -71,7 +72,7 @@ pub fn exec(
         Err(runtime::Error::Unsealed) => {
             return Err(runtime::seal().err().unwrap_or(runtime::Error::Unsealed).into());
         }
-        running => running?,
+        running => running.map_err(|error| or_ended(error, &init, record))?,
     };
     running.warnings().iter().for_each(|warning| warn(&warning.to_string()));
     told.tell("exec_start", None);
@@ -80,6 +81,20 @@ pub fn exec(
     let ended = attach::attach(&mut running, &signals, console, relays, request.interactive)?;
     told.tell("exec_die", Some(ended.code()));
     Ok(ended.code())
+}
+
+/// Why a program could not be started in a container: if that has ended meanwhile, what the kernel says of it makes no sense
+/// to anybody.
+pub(super) fn or_ended(error: runtime::Error, init: &Init, record: &Record) -> Error {
+    // While its processes end, none can be added, and the first is the last to have ended.
+    const LAST_MOMENT: Duration = Duration::from_millis(200);
+    match error {
+        runtime::Error::NotFound { .. }
+        | runtime::Error::NotExecutable { .. }
+        | runtime::Error::Unsealed => Error::Runtime(error),
+        _ if init.wait(LAST_MOMENT) => Error::NotRunning(record.name.clone()),
+        error => Error::Runtime(error),
+    }
 }
 
 /// What is told of one program.

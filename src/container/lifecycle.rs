@@ -53,14 +53,24 @@ pub fn remove(
     volumes: bool,
 ) -> Result<(), Error> {
     let record = containers.find(text)?;
-    if containers.status(&record).running().is_some() {
-        if !force {
-            return Err(Error::Running(text.to_owned()));
+    let deadline = Instant::now() + KILL_TIMEOUT;
+    loop {
+        if containers.status(&record).running().is_some() {
+            if !force {
+                return Err(Error::Running(text.to_owned()));
+            }
+            mark_stopped(containers, &record.id)?;
+            end(containers, &record, libc::SIGKILL, Some(KILL_TIMEOUT))?;
         }
-        mark_stopped(containers, &record.id)?;
-        end(containers, &record, libc::SIGKILL, Some(KILL_TIMEOUT))?;
+        match remove_ended(containers, &record) {
+            // Somebody else has started it meanwhile.
+            Err(Error::Running(_)) if force && Instant::now() < deadline => {}
+            removed => {
+                removed?;
+                break;
+            }
+        }
     }
-    remove_ended(containers, &record)?;
     if volumes { volume::remove_anonymous(containers, &record) } else { Ok(()) }
 }
 
@@ -298,7 +308,11 @@ fn until_told(containers: &Containers, id: &str) -> Option<u8> {
 pub fn pause(containers: &Containers, record: &Record) -> Result<(), Error> {
     match containers.status(record) {
         Status::Running(running) => {
-            running.groups.freeze()?;
+            running.groups.freeze().map_err(|error| match running.process.lives() {
+                true => Error::Runtime(error),
+                // Its groups are gone with it.
+                false => Error::NotRunning(record.name.clone()),
+            })?;
             containers.tell(record, "pause", &[]);
             Ok(())
         }
@@ -314,7 +328,10 @@ pub fn pause(containers: &Containers, record: &Record) -> Result<(), Error> {
 pub fn unpause(containers: &Containers, record: &Record) -> Result<(), Error> {
     match containers.status(record) {
         Status::Paused(running) => {
-            running.groups.thaw()?;
+            running.groups.thaw().map_err(|error| match running.process.lives() {
+                true => Error::Runtime(error),
+                false => Error::NotPaused(record.name.clone()),
+            })?;
             containers.tell(record, "unpause", &[]);
             Ok(())
         }

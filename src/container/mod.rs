@@ -2,6 +2,8 @@
 
 mod adjust;
 mod attach;
+mod boot;
+mod boot_hook;
 mod cdi;
 mod client;
 mod copy;
@@ -39,9 +41,12 @@ mod update;
 mod usage;
 mod user;
 mod volume;
+mod wait;
 
 pub use adjust::{Adjustments, Host, Limits, Tmpfs, Ulimit};
 pub use attach::{Signals, attach, write_all};
+pub use boot::{Booted, boot, shut_down};
+pub use boot_hook::{BootHook, HookFile, InitSystem};
 pub use client::{Attachment, Left, attach_to};
 pub use copy::{Files, Visit, needs_mounts, open_files};
 pub use copy_path::{
@@ -79,3 +84,4 @@ pub use volume::{
     Recursion, RequestedSource, RequestedVolume, Volume, VolumeError, Volumes, VolumesFrom,
     prune_volumes, remove_volume,
 };
+pub use wait::{Condition, wait_until};

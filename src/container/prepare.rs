@@ -64,6 +64,7 @@ pub(super) fn prepare(
         settings: options.settings.clone(),
         restarts: 0,
         stopped: false,
+        shut_down: false,
         again: false,
         restarting: false,
         error: None,
@@ -77,7 +78,8 @@ pub(super) fn prepare(
         }
         Err(error) => {
             // A container that never was leaves nothing behind; that is worth less than the error itself.
-            let _ = containers.remove_with_volumes(&record);
+            let _ = containers.remove(&record);
+            let _ = volume::remove_anonymous(containers, &record);
             Err(error)
         }
     }

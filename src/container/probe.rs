@@ -42,6 +42,7 @@ pub fn probe(containers: &Containers, record: &Record, explain: Explain) -> Resu
         Err(Error::Runtime(runtime::Error::Unsealed)) => {
             return Err(runtime::seal().err().unwrap_or(runtime::Error::Unsealed).into());
         }
+        Err(error @ Error::NotRunning(_)) => return Err(error),
         Err(error) => (-1, explain(&error)),
     };
     let probed = Probed { start: shown, end: timestamp(), exit_code, output };
@@ -83,9 +84,10 @@ impl<'a> Attempt<'a> {
         let policy = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
         let options = ExecOptions { stdio, groups, ..ExecOptions::default() };
         let process = runtime::exec(&init, &running.groups, &process, policy, options);
-        let process = process.inspect_err(|_| {
+        let process = process.map_err(|error| {
             // Nothing is in it.
             let _ = group.as_ref().map(Groups::delete);
+            exec::or_ended(error, &init, record)
         })?;
         Ok(Self { running, process, group, output, kept: Vec::new(), cut: false })
     }

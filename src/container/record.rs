@@ -86,6 +86,9 @@ pub struct Record {
     /// Whether somebody has stopped it, so that its policy does not start it again.
     #[serde(default)]
     pub stopped: bool,
+    /// Whether that was the machine, before it was shut down.
+    #[serde(default)]
+    pub shut_down: bool,
     /// Whether it is to be started again at once when it ends, once.
     #[serde(default)]
     pub again: bool,

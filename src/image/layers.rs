@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use super::ahead::Ready;
 use super::arrival::{self, Arrival};
 use super::donors::{Donors, Offer};
+use super::prefix::Prefix;
 use super::{Error, Event, Image, Observer, Silent};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::{DiffId, Digest, ImageId, Mismatch, VerifyReader};
@@ -18,7 +20,7 @@ use crate::unpack::list::{ListedLayer, Origins, write_list};
 use crate::unpack::{self, Compression, Destination, Layer, Limits};
 
 /// The name of the tree in a staging folder.
-const TREE: &str = "tree";
+pub(super) const TREE: &str = "tree";
 
 /// Where the bytes of layers that the store lacks come from.
 pub(super) trait Source: Sync {
@@ -71,51 +73,26 @@ pub(super) struct Build<'a> {
     pub(super) ready: Mutex<Option<Ready>>,
 }
 
+/// The layers that have been unpacked, each in its place.
+type Slots = Vec<Mutex<Option<Unpacked>>>;
+
+/// What other layers are merged onto: the tree of a prefix, or an empty folder.
+struct Base {
+    tree: OwnedFd,
+    size: u64,
+    listed: Vec<ListedLayer>,
+}
+
 /// What the layers of a tree have in common while they are unpacked.
 struct Shared {
     origins: Origins,
     donors: Donors,
 }
 
-/// A layer that was unpacked before anybody knew its digest, with the notes for the list of its tree.
-pub(super) struct Ready {
-    unpacked: Unpacked,
-    origins: Origins,
-}
-
-/// Unpacks an uncompressed layer while it is hashed and copied into the staging folder; returns its digest as well, and
-/// its size in bytes. It becomes the only layer of its image.
-pub(super) fn unpack_ahead(
-    store: &Store,
-    staging: &Staging,
-    tar: &mut File,
-    limits: &Limits,
-    shown: &str,
-) -> Result<(Ready, DiffId, u64), Error> {
-    const NAME: &str = "blob";
-    staging.create_lists(TREE)?;
-    let headers = staging.create_headers(TREE, 0)?;
-    let folder = staging.create_folder(&layer_name(0))?;
-    let origins = Origins::new();
-    let dest = Destination {
-        origins: Some((&origins, 0)),
-        headers: Some(&headers),
-        ..Destination::new(folder.as_fd(), limits)
-    };
-    let mut copy = Copy { inner: tar, file: staging.create_file(NAME)?, size: 0 };
-    let (unpacked, diff_id) = store.writing_back(|| {
-        let done = unpack::unpack_layer(&mut copy, Compression::None, None, &dest);
-        done.map_err(|source| Error::Layer { layer: shown.to_owned(), source })
-    })?;
-    staging.rename_blob(NAME, diff_id.digest())?;
-    let size = copy.size;
-    Ok((Ready { unpacked: Unpacked { folder, layer: unpacked }, origins }, diff_id, size))
-}
-
 /// A layer in its own folder.
-struct Unpacked {
-    folder: OwnedFd,
-    layer: Layer,
+pub(super) struct Unpacked {
+    pub(super) folder: OwnedFd,
+    pub(super) layer: Layer,
 }
 
 impl<'a> Build<'a> {
@@ -179,39 +156,25 @@ impl<'a> Build<'a> {
     }
 
     fn make_tree(&self, images: &[Image]) -> Result<Tree, Error> {
-        let donors = match self.sharing {
-            Sharing::Links if self.vouched => Donors::find(self.store, images, self.diff_ids),
+        let shares = self.sharing == Sharing::Links && self.vouched;
+        let prefix = if shares { Prefix::find(self.store, images, self.diff_ids) } else { None };
+        let known = prefix.as_ref().map_or(0, |prefix| prefix.blobs.len());
+        let donors = match self.diff_ids.get(known..) {
+            Some(others) if shares => Donors::find(self.store, images, others),
             _ => Donors::default(),
         };
-        let slots: Vec<Mutex<Option<Unpacked>>> =
-            self.layers.iter().map(|_| Mutex::default()).collect();
-        let (repeated, mut first): (Vec<usize>, Vec<usize>) =
-            (0..self.layers.len()).partition(|at| self.is_repeated(*at));
         let mut shared = Shared { origins: Origins::new(), donors };
-        match lock(&self.ready).take() {
-            Some(ready) => {
-                shared.origins = ready.origins;
-                self.say_unpacked(0, &ready.unpacked.layer);
-                *lock(&slots[0]) = Some(ready.unpacked);
-                first.clear();
-            }
-            None => {
-                self.check_free()?;
-                self.staging.create_lists(TREE)?;
-            }
-        }
-        self.side_by_side(&first, |at| {
-            let unpacked = self.unpack(at, &shared)?;
-            *lock(&slots[at]) = Some(unpacked);
-            Ok(())
-        })?;
-        // The same bytes once more: by now they are staged.
-        for at in repeated {
-            *lock(&slots[at]) = Some(self.unpack(at, &shared)?);
+        let slots: Slots = self.layers.iter().map(|_| Mutex::default()).collect();
+        if let Some(ready) = lock(&self.ready).take() {
+            shared.origins = ready.origins;
+            self.say_unpacked(0, &ready.unpacked.layer);
+            *lock(&slots[0]) = Some(ready.unpacked);
+        } else {
+            self.check_free()?;
+            self.staging.create_lists(TREE)?;
         }
         let tree = self.staging.create_folder(TREE)?;
-        let mut size = 0;
-        let mut listed = Vec::new();
+        let Base { tree, mut size, mut listed } = self.unpack_all(prefix, tree, &slots, &shared)?;
         for (at, slot) in slots.into_iter().enumerate() {
             let Some(Unpacked { folder, layer }) =
                 slot.into_inner().unwrap_or_else(|p| p.into_inner())
@@ -226,6 +189,61 @@ impl<'a> Build<'a> {
         let list = self.staging.create_list(TREE)?;
         write_list(tree.as_fd(), &listed, shared.origins, list)?;
         Ok(Tree { name: Some(TREE), size })
+    }
+
+    /// Makes the tree that the image begins with, if there is one, in the folder `tree`, and unpacks all other layers into
+    /// folders of their own meanwhile.
+    fn unpack_all(
+        &self,
+        prefix: Option<Prefix>,
+        tree: OwnedFd,
+        slots: &Slots,
+        shared: &Shared,
+    ) -> Result<Base, Error> {
+        let Some(prefix) = prefix else {
+            self.unpack_from(0, slots, shared)?;
+            return Ok(Base { tree, size: 0, listed: Vec::new() });
+        };
+        let (blobs, size, listed) = (prefix.blobs.clone(), prefix.size, prefix.listed());
+        let linked = std::thread::scope(|scope| {
+            let linking = scope.spawn(|| {
+                prefix.adopt_headers(self.store, self.staging, TREE)
+                    && prefix.replicate(tree.as_fd(), &shared.origins).is_ok()
+            });
+            self.unpack_from(blobs.len(), slots, shared)?;
+            Ok::<_, Error>(linking.join().unwrap_or_else(|p| std::panic::resume_unwind(p)))
+        })?;
+        if linked {
+            for (at, blob) in blobs.iter().enumerate() {
+                self.provide(at, blob)?;
+                self.observer.event(Event::Unpacked(&self.layers[at].digest));
+            }
+            return Ok(Base { tree, size, listed });
+        }
+        // It is being removed, or is not what it was: then it is as if it had never been there.
+        drop(tree);
+        self.staging.remove(TREE)?;
+        for at in 0..blobs.len() {
+            self.staging.remove_headers(TREE, at)?;
+        }
+        let tree = self.staging.create_folder(TREE)?;
+        self.unpack_from(0, slots, shared)?;
+        Ok(Base { tree, size: 0, listed: Vec::new() })
+    }
+
+    /// Unpacks the layers from this one on that are not yet unpacked.
+    fn unpack_from(&self, start: usize, slots: &Slots, shared: &Shared) -> Result<(), Error> {
+        let missing = (start..self.layers.len()).filter(|at| lock(&slots[*at]).is_none());
+        let (repeated, first): (Vec<usize>, Vec<usize>) =
+            missing.partition(|at| self.is_repeated(*at));
+        let work = |at: usize| {
+            let unpacked = self.unpack(at, shared)?;
+            *lock(&slots[at]) = Some(unpacked);
+            Ok(())
+        };
+        self.side_by_side(&first, work)?;
+        // The same bytes once more: by now they are staged.
+        repeated.into_iter().try_for_each(work)
     }
 
     /// Refuses at once what cannot fit: the layers that are still to come, packed as they are.
@@ -317,7 +335,7 @@ impl<'a> Build<'a> {
             && offer.complete
             && let Some(unpacked) = self.replay(at, offer, &shared.origins)?
         {
-            self.provide(at, offer)?;
+            self.provide(at, offer.blob)?;
             self.observer.event(Event::Unpacked(&self.layers[at].digest));
             return Ok(unpacked);
         }
@@ -361,9 +379,9 @@ impl<'a> Build<'a> {
     }
 
     /// Sees to it that the blob of a layer that was not unpacked is staged or stored, and is what it has to be.
-    fn provide(&self, at: usize, offer: &Offer<'_>) -> Result<(), Error> {
+    fn provide(&self, at: usize, blob: &Descriptor) -> Result<(), Error> {
         let layer = &self.layers[at];
-        if offer.blob.digest != layer.digest {
+        if blob.digest != layer.digest {
             return self.check_diff_id(at);
         }
         if self.store.has_blob(layer) {
@@ -477,29 +495,13 @@ impl<'a> Build<'a> {
 }
 
 /// The name of a layer's folder in the staging folder.
-fn layer_name(at: usize) -> String {
+pub(super) fn layer_name(at: usize) -> String {
     format!("layer-{at}")
 }
 
 /// A layer's number as lists have it.
 fn number(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
-}
-
-/// Keeps a copy of a file that is read.
-struct Copy<'a> {
-    inner: &'a mut File,
-    file: File,
-    size: u64,
-}
-
-impl Read for Copy<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buf)?;
-        self.file.write_all(buf.get(..n).unwrap_or_default())?;
-        self.size += n as u64;
-        Ok(n)
-    }
 }
 
 /// Makes the tree of an image anew from the layers in the store.

@@ -1,5 +1,6 @@
 //! Use-cases that join registry, store and unpack, from `pull` to `repair`.
 
+mod ahead;
 mod archive;
 mod arrival;
 mod change;
@@ -15,6 +16,7 @@ mod inventory;
 mod layers;
 mod look;
 mod output;
+mod prefix;
 mod prune;
 mod pull;
 mod push;

@@ -242,6 +242,9 @@ impl fmt::Display for HookOutcome {
 pub enum Warning {
     /// Capabilities that no one here knows were asked for.
     Capabilities(Vec<String>),
+    /// A label that the machine has no security module for.
+    #[allow(missing_docs)]
+    Label { module: &'static str, label: String },
     /// There is no control group that could be written, and no limit that would need one.
     NoCgroup,
     /// A bind mount shows the owners on disk, as its filesystem cannot map them: the path of its source.
@@ -255,6 +258,9 @@ impl fmt::Display for Warning {
         match self {
             Self::Capabilities(names) => {
                 write!(f, "unknown capabilities are not granted: {}", names.join(", "))
+            }
+            Self::Label { module, label } => {
+                write!(f, "{module} is off on this machine: `{label}` is not applied")
             }
             Self::NoCgroup => {
                 f.write_str("no writable cgroup: the container stays in the caller's")

@@ -22,22 +22,19 @@ impl<'a> Notes<'a> {
     pub(super) fn made(&self, stat: &FileStat, entry: u64, content: Content, xattrs: &[Xattr]) {
         let entry = u32::try_from(entry.saturating_sub(1)).unwrap_or(u32::MAX);
         let origin = Origin { layer: self.layer, entry };
-        let (digest, sparse) = match content {
-            Content::Dense(digest) => (digest, false),
-            Content::Sparse(digest) => (digest, true),
-            Content::None => ([0; 32], false),
-        };
-        let has_xattrs = !xattrs.is_empty();
-        self.origins.note(Made {
-            inode: stat.st_ino,
-            attributes: Attributes::from(stat),
-            origin,
-            digest,
-            sparse,
-            has_xattrs,
-            seen: false,
-        });
+        self.origins.note(made(stat, origin, content, !xattrs.is_empty()));
     }
+}
+
+/// What is noted of a file.
+pub(super) fn made(stat: &FileStat, origin: Origin, content: Content, has_xattrs: bool) -> Made {
+    let (digest, sparse) = match content {
+        Content::Dense(digest) => (digest, false),
+        Content::Sparse(digest) => (digest, true),
+        Content::None => ([0; 32], false),
+    };
+    let attributes = Attributes::from(stat);
+    Made { inode: stat.st_ino, attributes, origin, digest, sparse, has_xattrs, seen: false }
 }
 
 /// What a file holds.

@@ -326,3 +326,33 @@ fn the_monitor_stays_small_alone_and_alive() {
     wait_for("another probe", || (health(&env)["Log"][4]["Start"] != before).then_some(()));
     env.mydocker(["rm", "-f", "web", "other"]).ok();
 }
+
+#[test]
+fn wait_for_more_than_the_end() {
+    require!(Root);
+    let env = TestEnv::with_busybox();
+    let wait = |options: &[&str]| env.mydocker(["wait", "-i", "10ms"]).args(options).start();
+    let script = "touch /begun; sleep 0.3; touch /well; sleep 1000";
+    let cmd = env.mydocker(["create", "--name", "web", "--health-cmd", "test -e /well"]);
+    cmd.args(OFTEN).args(["busybox", "sh", "-c", script]).ok();
+    wait(&["--condition", "created", "web"]).finish().success().prints("-1\n");
+    let states = ["running", "healthy", "paused", "removing"];
+    let waiting = states.map(|state| wait(&["--condition", state, "web"]));
+    let ended = wait(&["--condition", "unhealthy,stopped", "web"]);
+    env.mydocker(["start", "web"]).ok();
+    let [running, healthy, mut paused, mut gone] = waiting;
+    running.finish().success().prints("-1\n");
+    healthy.finish().success().prints("-1\n");
+    assert_eq!(health(&env)["Status"], "healthy");
+    assert!(!paused.has_ended() && !gone.has_ended());
+    env.mydocker(["pause", "web"]).ok();
+    paused.finish().success().prints("-1\n");
+    env.mydocker(["stop", "-t", "0", "web"]).ok();
+    ended.finish().success().prints("137\n");
+    assert!(!gone.has_ended());
+    env.mydocker(["rm", "web"]).ok();
+    gone.finish().success().prints("-1\n");
+    wait(&["--ignore", "web"]).finish().success().prints("-1\n");
+    wait(&["web"]).finish().fails(1, &["no such container"]);
+    wait(&["--condition", "nosuch", "web"]).finish().fails(125, &["nosuch", "healthy"]);
+}

@@ -14,6 +14,7 @@ mod made;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod boot;
 mod bundle;
 mod commit;
 mod contents;
@@ -51,6 +52,7 @@ mod options;
 mod process;
 mod pull;
 mod push;
+mod races;
 mod real_registries;
 mod remote;
 mod resume;

@@ -8,6 +8,7 @@ use crate::support::env::{TestEnv, names};
 use crate::support::fixtures;
 use crate::support::registry::Registry;
 use crate::support::require::Need::{Root, Tool};
+use crate::support::tree;
 use crate::tree_lists::assert_faultless;
 
 fn inode(path: &Path) -> u64 {
@@ -76,6 +77,50 @@ fn a_damaged_tree_lends_nothing_that_shows_it() {
     fs::write(tree("v1").join("bin/busybox"), "rotten").unwrap();
     env.mydocker(["pull", "--quiet", &registry.image("variants:v2")]).ok();
     assert!(fs::read(tree("v2").join("bin/busybox")).unwrap() == whole);
+}
+
+/// Pushes an image of the base `variants:v1` with one layer more to a registry of its own; says its name and the base's.
+fn pushed_with_one_more_layer(source: &Registry, target: &Registry) -> (String, String) {
+    let env = TestEnv::new();
+    let (base, more) = (source.image("variants:v1"), target.image("more"));
+    env.mydocker(["--no-sync", "pull", "--quiet", &base]).ok();
+    let change = "busybox mkdir /made && busybox rm /etc/group && echo more > /made/file";
+    env.mydocker(["run", "--name", "changed", &base, "busybox", "sh", "-ec", change]).ok();
+    env.mydocker(["--no-sync", "commit", "changed", &more]).ok();
+    env.mydocker(["push", &more]).ok();
+    (base, more)
+}
+
+#[test]
+fn an_image_that_begins_with_another_has_the_same_tree_as_without_it() {
+    require!(Root, Tool("docker-registry"));
+    let (source, target) = (Registry::start(), Registry::writable());
+    let (base, more) = pushed_with_one_more_layer(&source, &target);
+    let alone = TestEnv::new();
+    alone.mydocker(["--no-sync", "pull", "--quiet", &more]).ok();
+    let read = |env: &TestEnv| tree::read(&env.rootfs(&more).canonicalize().unwrap());
+    let expected = read(&alone);
+    for damage in [false, true] {
+        let env = TestEnv::new();
+        env.mydocker(["--no-sync", "pull", "--quiet", &base]).ok();
+        if damage {
+            fs::write(env.rootfs(&base).join("etc/passwd"), "other").unwrap();
+        }
+        let blobs = || target.requests().iter().filter(|request| request.is_blob()).count();
+        let before = blobs();
+        env.mydocker(["--no-sync", "pull", "--quiet", &more]).ok();
+        assert_eq!(blobs() - before, 2, "its own layer and the configuration");
+        expected.assert_same(&read(&env));
+        if !damage {
+            let inodes = [&base, &more].map(|image| inode(&env.rootfs(image).join("bin/busybox")));
+            assert_eq!(inodes[0], inodes[1]);
+            assert_faultless(&env);
+            env.mydocker(["rmi", &base]).ok();
+            assert_faultless(&env);
+            env.run(&[&more, "busybox", "cat", "/made/file"]).success().prints("more\n");
+            env.assert_no_rubbish();
+        }
+    }
 }
 
 #[test]

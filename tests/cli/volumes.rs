@@ -220,6 +220,10 @@ fn a_volume_in_use_stays() {
     env.mydocker(["volume", "prune", "-af"]).run().success().prints("Total reclaimed space: 0B\n");
     env.mydocker(["rm", "user"]).ok();
     env.mydocker(["volume", "rm", "vol"]).run().success().prints("vol\n");
+    let events =
+        env.mydocker(["events", "--since", "0", "--until", "0s", "-f", "type=volume"]).ok();
+    let actions: Vec<&str> = events.lines().map(|line| line.split(' ').nth(2).unwrap()).collect();
+    assert_eq!(actions, ["create", "destroy"], "{events}");
     env.mydocker(["volume", "rm", "vol"]).run().fails(1, &["no such volume: vol"]);
     env.mydocker(["volume", "rm", "-f", "vol"]).run().success();
     env.mydocker(["volume", "rm", "../containers"]).run().fails(1, &["no such volume"]);
@@ -372,5 +376,12 @@ fn an_ordinary_user_has_volumes() {
     let path = user.root().join("volumes/vol/_data/group");
     assert_eq!(fs::metadata(path).unwrap().uid(), 300_032);
     user.mydocker(["volume", "ls", "-q"]).run().success().prints("vol\n");
+    // The user's own folder is root's inside anyway; to map it otherwise takes more than the user may do.
+    let own = |more: &[&str]| {
+        let cmd = user.mydocker(["run", "--rm", "-v", "./own:/x:owner=match"]).args(more);
+        cmd.args(["busybox", "stat", "-c", "%u", "/x"]).run()
+    };
+    own(&[]).success().prints("0\n");
+    own(&["-u", "33"]).fails(125, &["own", "user 33", "hint:"]);
     user.mydocker(["volume", "rm", "vol"]).run().success().prints("vol\n");
 }

@@ -153,7 +153,7 @@ impl TestEnv {
     }
 
     /// The processes in containers of this store, known by what is mounted there.
-    fn processes(&self) -> Vec<i32> {
+    pub fn processes(&self) -> Vec<i32> {
         let own = format!("{}/", self.folder.file_name().unwrap().to_str().unwrap());
         let ours = fs::read_link("/proc/self/ns/mnt").unwrap();
         let inside = |pid: &i32| {
@@ -235,6 +235,24 @@ impl Drop for TestEnv {
 pub fn lives(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+/// The control groups of all containers on this machine, in all hierarchies.
+pub fn groups() -> Vec<PathBuf> {
+    fn walk(folder: PathBuf, depth: u32, found: &mut Vec<PathBuf>) {
+        let Ok(entries) = fs::read_dir(&folder) else { return };
+        let folders = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|t| t.is_dir()));
+        for entry in folders {
+            if folder.ends_with("mydocker") {
+                found.push(entry.path());
+            } else if depth > 0 {
+                walk(entry.path(), depth - 1, found);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk("/sys/fs/cgroup".into(), 4, &mut found);
+    found
 }
 
 /// The memory of a process that is its alone, in kB.

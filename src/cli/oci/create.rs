@@ -69,12 +69,15 @@ pub(super) struct RunArgs {
 }
 
 /// Reads the bundle, and makes sure that the container cannot overwrite this program.
-fn prepare(args: &Common, detach: bool) -> Result<(PathBuf, Spec, u32), OciError> {
+fn prepare(log: &Log, args: &Common, detach: bool) -> Result<(PathBuf, Spec, u32), OciError> {
     let (directory, mut spec) = bundle::open(&args.bundle)?;
     let preserve_fds = bundle::preserved(args.preserve_fds, spec.process.as_mut())?;
     let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
     bundle::check_terminal(terminal, detach, args.console_socket.as_deref())?;
     runtime::seal_for(&spec)?;
+    for warning in runtime::pass_over_labels(&mut spec) {
+        log.warning(&warning.to_string());
+    }
     if !nix::unistd::geteuid().is_root() {
         rootless::enter_as_self()?;
     }
@@ -96,7 +99,7 @@ fn options(global: &Global, args: &Common, preserve_fds: u32) -> Options {
 /// Makes a container that waits for `start`.
 pub(super) fn create(global: &Global, log: &Log, states: &States, args: &CreateArgs) -> Outcome {
     let args = &args.common;
-    let (directory, spec, preserve_fds) = prepare(args, true)?;
+    let (directory, spec, preserve_fds) = prepare(log, args, true)?;
     let bundle = Bundle { id: args.id.clone(), directory, root: Root::Directory };
     let options = options(global, args, preserve_fds);
     let made = Container::create(states, &bundle, &spec, options)?;
@@ -126,7 +129,7 @@ fn warn(log: &Log, process: &Process) {
 /// Makes a container, and runs its program.
 pub(super) fn run(global: &Global, log: &Log, states: &States, args: &RunArgs) -> Outcome {
     let common = &args.common;
-    let (directory, spec, preserve_fds) = prepare(common, args.detach)?;
+    let (directory, spec, preserve_fds) = prepare(log, common, args.detach)?;
     let root = match (&args.lower, &args.layer) {
         (Some(lower), Some(layer)) => {
             Root::Overlay { lower: lower.clone(), layer: layer.clone(), volatile: args.volatile }

@@ -129,7 +129,8 @@ impl<'a> Life<'a> {
             // A reboot has taken the range away, as it has everything that runs.
             record.ids = record.ids.filter(|_| record.boot == boot);
             record.boot = boot;
-            (record.stopped, record.again, record.restarts) = (false, false, 0);
+            (record.stopped, record.shut_down) = (false, false);
+            (record.again, record.restarts) = (false, 0);
         })?;
         let listener = Listener::open(containers.run_folder(), &record.id)?;
         let spec = containers.spec(&record.id)?;

@@ -128,7 +128,10 @@ impl Volumes {
         let path = self.path(&volume.name);
         let flags = RenameFlags::RENAME_NOREPLACE;
         match renameat2(AT_FDCWD, &staged, AT_FDCWD, &path, flags) {
-            Ok(()) => Ok(Some(Held { name: volume.name.clone(), path, folder })),
+            Ok(()) => {
+                self.tell(&volume.name, "create");
+                Ok(Some(Held { name: volume.name.clone(), path, folder }))
+            }
             Err(Errno::EEXIST) => {
                 let removed = fs::remove_dir_all(&staged);
                 removed.map_err(at("remove", &staged))?;

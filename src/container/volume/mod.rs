@@ -32,6 +32,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::events::Journal;
 use super::record::Containers;
 
 pub use error::{MountFault, VolumeError};
@@ -74,12 +75,18 @@ pub struct Volumes {
     folder: PathBuf,
     /// Where what is removed goes first, in one step.
     rubbish: PathBuf,
+    /// Where it is written down what happens to volumes.
+    journal: Journal,
 }
 
 impl Containers {
     /// The volumes of the store.
     pub fn volumes(&self) -> Volumes {
-        Volumes { folder: self.root().join("volumes"), rubbish: self.root().join("tmp") }
+        Volumes {
+            folder: self.root().join("volumes"),
+            rubbish: self.root().join("tmp"),
+            journal: Journal::new(self.root()),
+        }
     }
 }
 
@@ -87,6 +94,11 @@ impl Volumes {
     /// The folder of a volume.
     fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
+    }
+
+    /// Writes down what has just happened to a volume.
+    fn tell(&self, name: &str, action: &str) {
+        self.journal.tell("volume", action, name, &[("driver", "local")]);
     }
 
     /// The folder with the content of a volume.

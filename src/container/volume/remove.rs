@@ -36,6 +36,7 @@ pub fn remove_volume(containers: &Containers, name: &str) -> Result<(), Error> {
     // In one step, while nobody can begin to use it.
     let gone = volumes.move_away(name)?;
     drop(held);
+    volumes.tell(name, "destroy");
     volumes.delete(&gone)
 }
 
@@ -43,7 +44,7 @@ fn describe(record: &Record) -> String {
     format!("{} ({})", record.name, record.id.chars().take(12).collect::<String>())
 }
 
-/// Removes the volumes that went with a container, unless another one has them too.
+/// Removes the volumes that went with a container, unless another one has them too, or may have.
 ///
 /// # Errors
 /// What keeps one of them; the others are gone.
@@ -57,6 +58,8 @@ pub(in super::super) fn remove_anonymous(
         match remove_volume(containers, name) {
             Ok(()) => {}
             Err(Error::Volume(VolumeError::InUse { .. } | VolumeError::NoSuchVolume(_))) => {}
+            // Somebody may have it whose record cannot be read: it stays until that is known.
+            Err(error @ Error::Record { .. }) => log::debug!("volume {name} stays: {error}"),
             Err(error) => done = Err(error),
         }
     }
@@ -67,13 +70,7 @@ impl Containers {
     /// Forgets the container, and removes the volumes that went with it.
     ///
     /// # Errors
-    /// As [`Containers::remove`] and [`remove_volume`].
-    pub(in super::super) fn remove_with_volumes(&self, record: &Record) -> Result<(), Error> {
-        self.remove(record)?;
-        remove_anonymous(self, record)
-    }
-
-    /// As [`Containers::remove_with_volumes`], for a container that others have heard of.
+    /// As [`Containers::destroy`] and [`remove_volume`].
     pub(in super::super) fn destroy_with_volumes(&self, record: &Record) -> Result<(), Error> {
         self.destroy(record)?;
         remove_anonymous(self, record)

@@ -75,8 +75,6 @@ impl Resolver<'_> {
                 }
                 MountSource::Bind { .. } | MountSource::Image { .. } => {}
             }
-            // What its owner is shown as there is of no matter here.
-            point.owner = None;
             let image = matches!(point.source, MountSource::Image { .. });
             point.read_only = image || from.read_only.unwrap_or(point.read_only);
             place(points, point);

@@ -15,7 +15,8 @@ use std::sync::Mutex;
 
 use nix::fcntl::OFlag;
 
-use super::layers::{self, Build, Ready, Source};
+use super::ahead::{self, Ready};
+use super::layers::{self, Build, Source};
 use super::{Error, Event, Image, Observer, pull};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::{Algorithm, DiffId, Digest, Hasher, ImageId, VerifyReader};
@@ -238,7 +239,7 @@ impl Import<'_> {
     fn plain_layer(&self, tar: &mut File) -> Result<Vec<Imported>, Error> {
         let shown = self.input.shown();
         let (ready, diff_id, size) =
-            layers::unpack_ahead(self.store, self.staging, tar, &self.options.limits, &shown)?;
+            ahead::unpack_ahead(self.store, self.staging, tar, &self.options.limits, &shown)?;
         let layer = Descriptor::new(OCI_LAYER, diff_id.digest().clone(), size);
         self.single_layer(layer, diff_id, Some(ready))
     }

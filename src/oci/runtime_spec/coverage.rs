@@ -81,7 +81,10 @@ pub const FIELDS: &[Field] = &[
     with("process.rlimits[].type", "a name that Linux does not have is refused"),
     honoured("process.rlimits[].soft"),
     honoured("process.rlimits[].hard"),
-    with("process.apparmorProfile", "refused where AppArmor is off"),
+    with(
+        "process.apparmorProfile",
+        "passed over with a warning where AppArmor is off; `exec --apparmor` is refused there",
+    ),
     with("process.capabilities.bounding", "unknown names are warned of and not granted"),
     honoured("process.capabilities.effective"),
     honoured("process.capabilities.inheritable"),
@@ -96,7 +99,10 @@ pub const FIELDS: &[Field] = &[
     honoured("process.scheduler.runtime"),
     honoured("process.scheduler.deadline"),
     honoured("process.scheduler.period"),
-    with("process.selinuxLabel", "refused where SELinux is off"),
+    with(
+        "process.selinuxLabel",
+        "passed over with a warning where SELinux is off; `exec --process-label` is refused there",
+    ),
     honoured("process.ioPriority.class"),
     honoured("process.ioPriority.priority"),
     with("process.execCPUAffinity.initial", "of programs that `exec` starts"),
@@ -198,10 +204,10 @@ pub const FIELDS: &[Field] = &[
     with("linux.sysctl.*", "those of a namespace that the container does not share with the host"),
     honoured("linux.maskedPaths"),
     honoured("linux.readonlyPaths"),
-    refused("linux.mountLabel", "nobody has tried it on a machine with SELinux", |spec| {
-        let label = spec.linux.as_ref().and_then(|linux| linux.mount_label.as_ref());
-        label.is_some_and(|label| !label.is_empty())
-    }),
+    with(
+        "linux.mountLabel",
+        "of new filesystems but `mqueue`, `proc` and `sysfs`; passed over with a warning where SELinux is off",
+    ),
     refused("linux.intelRdt", "nobody has tried it on a machine with resctrl", |spec| {
         spec.linux.as_ref().is_some_and(|linux| linux.intel_rdt.is_some())
     }),

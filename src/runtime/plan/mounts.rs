@@ -15,6 +15,7 @@ use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs};
 use super::{Idmap, c_string};
 use crate::oci::runtime_spec::{Mount, Spec};
 use crate::runtime::error::Error;
+use crate::runtime::host;
 use crate::runtime::idmap::{self, IdMap};
 use crate::runtime::mount_options::MountOptions;
 use crate::runtime::process::{Bundle, Options};
@@ -92,6 +93,21 @@ impl fmt::Display for PlannedMount {
     }
 }
 
+/// Filesystems whose files have labels of the kernel's own choosing.
+const UNLABELLED: [&str; 3] = ["mqueue", "proc", "sysfs"];
+
+/// The label that new filesystems are mounted with.
+fn label(spec: &Spec) -> Result<Option<&str>, Error> {
+    let label = spec.linux.as_ref().and_then(|linux| linux.mount_label.as_deref());
+    match label.filter(|label| !label.is_empty()) {
+        Some(_) if !host::has_selinux() => Err(Error::Invalid {
+            field: "linux.mountLabel".to_owned(),
+            reason: "SELinux is off on this machine".to_owned(),
+        }),
+        label => Ok(label),
+    }
+}
+
 /// Plans the mounts, and opens those of the host.
 pub(super) fn plan(
     bundle: &Bundle,
@@ -100,9 +116,10 @@ pub(super) fn plan(
     ids: Option<&IdMap>,
     options: &Options,
 ) -> Result<Vec<PlannedMount>, Error> {
+    let label = label(spec)?;
     let root = spec.linux.as_ref().and_then(|linux| linux.rootfs_propagation.as_deref());
     let shared_root = matches!(root, Some("shared" | "rshared"));
-    let planner = Planner { bundle, owned, ids, options, shared_root };
+    let planner = Planner { bundle, owned, ids, label, options, shared_root };
     let own_dev = Mount::of("tmpfs", "/dev", &["nosuid", "strictatime", "mode=755", "size=65536k"]);
     let mut mounts = Vec::with_capacity(spec.mounts.len() + 1);
     if !spec.mounts.iter().any(|mount| mount.destination.trim_end_matches('/') == "/dev") {
@@ -120,6 +137,8 @@ struct Planner<'a> {
     /// The kinds of namespaces that the container's root has power over.
     owned: Namespaces,
     ids: Option<&'a IdMap>,
+    /// The SELinux label of what is in new filesystems.
+    label: Option<&'a str>,
     options: &'a Options,
     /// Whether mount events pass between the container's root and the host.
     shared_root: bool,
@@ -175,7 +194,7 @@ impl Planner<'_> {
             }
             (None, None) => Source::Filesystem {
                 kind: c_string(field, kind)?,
-                options: data(field, mount, &options)?,
+                options: self.data(field, kind, mount, &options)?,
                 attributes: options.set,
             },
         };
@@ -267,6 +286,22 @@ impl Planner<'_> {
         Ok(Source::Detached { mount: clone, path: path.to_owned(), directory })
     }
 
+    /// What a new filesystem is told, the label of its files included.
+    fn data(
+        &self,
+        field: &str,
+        kind: &str,
+        mount: &Mount,
+        options: &MountOptions,
+    ) -> Result<Vec<(CString, Option<CString>)>, Error> {
+        let mut data = data(field, mount, options)?;
+        let labelled = || data.iter().any(|(key, _)| key.as_c_str() == c"context");
+        if let Some(label) = self.label.filter(|_| !UNLABELLED.contains(&kind) && !labelled()) {
+            data.push((c"context".to_owned(), Some(c_string("linux.mountLabel", label)?)));
+        }
+        Ok(data)
+    }
+
     /// What is at `path`, if it is below a folder whose content others may change.
     fn confined(&self, path: &Path) -> Result<Option<OwnedFd>, Errno> {
         let below = |folder: &PathBuf| Some((folder.clone(), path.strip_prefix(folder).ok()?));
@@ -298,7 +333,7 @@ impl Planner<'_> {
         let error =
             |source| Error::Path { action: "make a filesystem for", path: path.clone(), source };
         let context = FsContext::open(c"tmpfs").map_err(error)?;
-        let mut data = data(field, mount, options)?;
+        let mut data = self.data(field, "tmpfs", mount, options)?;
         if let Some(ids) = self.ids {
             for (key, id) in [(c"uid", ids.host_uid(0)), (c"gid", ids.host_gid(0))] {
                 let id = id.unwrap_or_default().to_string();

@@ -33,7 +33,7 @@ pub(super) use self::content::ContentHasher;
 pub(super) use self::origins::{Attributes, Made};
 pub use self::origins::{Origin, Origins};
 pub use self::read::ListReader;
-pub(super) use self::scan::mtime;
+pub(super) use self::scan::{file_kind, mtime};
 pub use self::write::write_list;
 
 const MAGIC: &[u8; 16] = b"mydocker list 1\n";
@@ -161,7 +161,7 @@ pub enum ListError {
 }
 
 impl ListError {
-    fn tree(path: &[u8], errno: nix::errno::Errno) -> Self {
+    pub(super) fn tree(path: &[u8], errno: nix::errno::Errno) -> Self {
         Self::Tree { path: super::error::shown(path), source: errno.into() }
     }
 }

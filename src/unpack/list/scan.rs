@@ -151,7 +151,7 @@ pub(super) fn kind(stat: &FileStat) -> SFlag {
     file_kind(stat.st_mode)
 }
 
-pub(super) fn file_kind(mode: u32) -> SFlag {
+pub(in super::super) fn file_kind(mode: u32) -> SFlag {
     SFlag::from_bits_truncate(mode) & SFlag::S_IFMT
 }
 
