@@ -97,7 +97,11 @@ impl AdjustArgs {
     }
 }
 
-fn pairs(option: &str, given: &[String], what: &str) -> Result<BTreeMap<String, String>, Failure> {
+pub(super) fn pairs(
+    option: &str,
+    given: &[String],
+    what: &str,
+) -> Result<BTreeMap<String, String>, Failure> {
     let pair = |text: &String| match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => {

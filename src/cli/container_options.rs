@@ -16,6 +16,7 @@ use super::health_options::HealthArgs;
 use super::mount_options::MountArgs;
 use super::namespace_options::NamespaceArgs;
 use super::security_options::SecurityArgs;
+use super::tuning_options::TuningArgs;
 use crate::container::{
     self, LogOptions, Namespaces, Network, RestartPolicy, RootSource, RunOptions, Settings,
     UserNamespace,
@@ -126,6 +127,8 @@ pub(super) struct ContainerArgs {
     /// Give it a terminal
     #[arg(short, long)]
     tty: bool,
+    #[command(flatten)]
+    tuning: TuningArgs,
     /// Run as this user
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
@@ -217,6 +220,7 @@ impl ContainerArgs {
         let labels = self.labels(what)?;
         let adjust = self.adjust.adjustments(what)?;
         let namespaces = self.namespaces(what)?;
+        let tuning = self.tuning.tuning(what)?;
         let devices = self.devices.devices(what)?;
         let security = self.security.security(what)?;
         let user_namespace = self.user_namespace();
@@ -253,6 +257,7 @@ impl ContainerArgs {
             read_only: self.read_only,
             security,
             settings,
+            tuning,
             user: self.user,
             user_namespace,
             mounts,

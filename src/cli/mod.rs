@@ -77,6 +77,7 @@ mod tag;
 mod tags;
 mod template;
 mod top;
+mod tuning_options;
 mod update;
 mod verify;
 mod version;

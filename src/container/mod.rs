@@ -38,6 +38,7 @@ mod spec;
 mod status;
 mod streams;
 mod top;
+mod tuning;
 mod update;
 mod usage;
 mod user;
@@ -79,6 +80,7 @@ pub use size::layer_size;
 pub use status::{Finished, Identity, Running, Status};
 pub use streams::Relay;
 pub use top::{Columns, TopError, top};
+pub use tuning::Tuning;
 pub use update::{Change, update};
 pub use usage::VolumeUsage;
 pub use volume::{

@@ -10,6 +10,7 @@ use super::devices::Devices;
 use super::namespaces::{self, Namespaces};
 use super::security::Security;
 use super::settings::Settings;
+use super::tuning::Tuning;
 use super::volume::MountRequests;
 use crate::oci::digest::ImageId;
 use crate::oci::image_config::ContainerConfig;
@@ -61,6 +62,8 @@ pub struct RunOptions {
     pub security: Security,
     /// How it is logged, stopped and started again.
     pub settings: Settings,
+    /// What few ask for.
+    pub tuning: Tuning,
     /// `user`, `uid`, `user:group`, `uid:gid`; the image's own where `None`.
     pub user: Option<String>,
     /// Which user namespace the container is in.

@@ -142,6 +142,7 @@ impl Preparation<'_> {
                 files::write(&folder, &hostname, host, &options.adjust)?;
             }
         }
+        options.tuning.write(&folder)?;
         if let RootSource::Image { tree, .. } = &self.options.root {
             self.containers.create_layer(&self.record.id, tree)?;
         }

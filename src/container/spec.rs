@@ -105,7 +105,7 @@ pub(super) fn build(request: &Request<'_>) -> Result<Spec, Error> {
             namespaces: namespaces::list(options, request.joins, request.ids.is_some()),
             uid_mappings: mappings(request.ids),
             gid_mappings: mappings(request.ids),
-            cgroups_path: Some(format!("/mydocker/{}", request.id)),
+            cgroups_path: Some(options.tuning.cgroups_path(request.id)),
             devices: request.devices.nodes.clone(),
             resources: Some(resources(request)),
             ..Linux::default()
@@ -114,6 +114,7 @@ pub(super) fn build(request: &Request<'_>) -> Result<Spec, Error> {
     };
     options.adjust.apply(&mut spec);
     options.security.apply(&mut spec, &capabilities);
+    options.tuning.apply(&mut spec, request.folder);
     request.devices.edits.apply(&mut spec);
     let own = request.mounts.iter().map(|mount| mount.destination.clone());
     let tmpfs = options.adjust.tmpfs.iter().map(|tmpfs| tmpfs.destination().to_owned());
@@ -167,32 +168,39 @@ fn args(options: &RunOptions, config: &ContainerConfig) -> Result<Vec<String>, E
 fn environment(request: &Request<'_>, config: &ContainerConfig) -> Vec<String> {
     let options = request.options;
     let mut env: Vec<(String, String)> = Vec::new();
-    let mut set = |name: &str, value: &str| match env.iter_mut().find(|(known, _)| known == name) {
-        Some(entry) => value.clone_into(&mut entry.1),
-        None => env.push((name.to_owned(), value.to_owned())),
-    };
-    set("PATH", DEFAULT_PATH);
-    set("HOSTNAME", &hostname(options, request.joins, request.id));
-    if options.terminal {
-        set("TERM", "xterm");
+    for (name, value) in &options.tuning.env {
+        set(&mut env, name, value);
     }
-    set("HOME", &request.user.home);
+    set(&mut env, "PATH", DEFAULT_PATH);
+    set(&mut env, "HOSTNAME", &hostname(options, request.joins, request.id));
+    if options.terminal {
+        set(&mut env, "TERM", "xterm");
+    }
+    set(&mut env, "HOME", &request.user.home);
     for (name, value) in config.env.iter().filter_map(|entry| entry.split_once('=')) {
         if !name.is_empty() {
-            set(name, value);
+            set(&mut env, name, value);
         }
     }
+    env.retain(|(name, _)| !options.tuning.unsets(name));
     for entry in &options.env {
         match entry.split_once('=') {
-            Some((name, value)) => set(name, value),
+            Some((name, value)) => set(&mut env, name, value),
             None => {
                 if let Some(value) = request.caller.value(entry) {
-                    set(entry, &value);
+                    set(&mut env, entry, &value);
                 }
             }
         }
     }
     env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+fn set(env: &mut Vec<(String, String)>, name: &str, value: &str) {
+    match env.iter_mut().find(|(known, _)| known == name) {
+        Some(entry) => value.clone_into(&mut entry.1),
+        None => env.push((name.to_owned(), value.to_owned())),
+    }
 }
 
 fn cwd(options: &RunOptions, config: &ContainerConfig) -> String {
@@ -269,6 +277,7 @@ fn resources(request: &Request<'_>) -> Resources {
     };
     let mut resources = Resources { memory, cpu, pids, devices, ..Resources::default() };
     request.devices.limit(&mut resources);
+    options.tuning.limit(&mut resources);
     resources
 }
 
@@ -324,6 +333,7 @@ mod tests {
             read_only: false,
             security: super::super::security::Security::default(),
             settings: Settings::default(),
+            tuning: super::super::tuning::Tuning::default(),
             user: None,
             user_namespace: super::super::options::UserNamespace::Usual,
             mounts: super::super::volume::MountRequests::default(),

@@ -30,6 +30,8 @@ mod exec;
 mod explained;
 mod flags;
 mod flags_init;
+mod flags_limits;
+mod golden;
 mod health;
 mod history;
 mod hostile_images;
