@@ -54,7 +54,7 @@ pub(super) fn prepare(
         command: Vec::new(),
         created,
         created_nanos,
-        boot: boot_id(),
+        boot: boot_id().to_owned(),
         ids: None,
         joins: Vec::new(),
         started: started.then_some(created),

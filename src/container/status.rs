@@ -123,7 +123,11 @@ impl Status {
 impl Containers {
     /// What state the container is in, now.
     pub fn status(&self, record: &Record) -> Status {
-        let unseen = || Finished { code: UNSEEN_EXIT, at: record.since(), oom_killed: false };
+        let unseen = || {
+            // It may have been written down after `record` was read, and the process forgotten since.
+            let now = self.read(&record.id).ok().flatten().and_then(|record| record.finished);
+            now.unwrap_or(Finished { code: UNSEEN_EXIT, at: record.since(), oom_killed: false })
+        };
         let running = (record.boot == boot_id()).then(|| self.read_running(&record.id)).flatten();
         match (running, record.finished) {
             (Some(running), finished) => {

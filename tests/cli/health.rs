@@ -338,7 +338,7 @@ fn wait_for_more_than_the_end() {
     wait(&["--condition", "created", "web"]).finish().success().prints("-1\n");
     let states = ["running", "healthy", "paused", "removing"];
     let waiting = states.map(|state| wait(&["--condition", state, "web"]));
-    let ended = wait(&["--condition", "unhealthy,stopped", "web"]);
+    let ended = wait(&["--condition", "removing,stopped", "web"]);
     env.mydocker(["start", "web"]).ok();
     let [running, healthy, mut paused, mut gone] = waiting;
     running.finish().success().prints("-1\n");

@@ -125,7 +125,7 @@ impl<'a> Life<'a> {
     fn open(containers: &'a Containers, id: &str, explain: Explain) -> Result<Self, Error> {
         let lock = lock(containers, &containers.find(id)?)?;
         let record = containers.modify(id, |record| {
-            let boot = boot_id();
+            let boot = boot_id().to_owned();
             // A reboot has taken the range away, as it has everything that runs.
             record.ids = record.ids.filter(|_| record.boot == boot);
             record.boot = boot;
