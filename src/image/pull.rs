@@ -1,6 +1,7 @@
 //! `pull`: from a reference to an image in the store.
 
 use std::io::{self, Read};
+use std::sync::OnceLock;
 
 use super::layers::{self, Build, Source};
 use super::transfer::{self, Origin};
@@ -58,7 +59,8 @@ pub fn pull(
 ) -> Result<Pulled, Error> {
     let mut restarts = 0;
     loop {
-        match (Pull { store, client, options, observer }).run() {
+        let pull = Pull { store, client, options, observer, resolved: OnceLock::new() };
+        match pull.run() {
             Err(Error::Store(StoreError::Vanished(_))) if restarts < MAX_RESTARTS => restarts += 1,
             result => return result,
         }
@@ -97,6 +99,8 @@ struct Pull<'a> {
     client: &'a Client,
     options: &'a PullOptions,
     observer: &'a dyn Observer,
+    /// What the registry has said that the reference stands for.
+    resolved: OnceLock<Option<Digest>>,
 }
 
 impl Pull<'_> {
@@ -161,12 +165,21 @@ impl Pull<'_> {
         if !whole || self.platform().rank(&image.config.platform).is_none() {
             return Ok(None);
         }
-        match self.client.resolve(reference)? {
+        match self.resolve()? {
             Some(digest) if digest.to_string() == image.repo_digest() => {
-                Ok(Some(Pulled { digest, id: image.id, fresh: false }))
+                Ok(Some(Pulled { digest: digest.clone(), id: image.id, fresh: false }))
             }
             _ => Ok(None),
         }
+    }
+
+    /// Asks the registry, once, which digest the reference stands for; `None` where it does not tell.
+    fn resolve(&self) -> Result<Option<&Digest>, Error> {
+        if self.resolved.get().is_none() {
+            let digest = self.client.resolve(&self.options.reference)?;
+            return Ok(self.resolved.get_or_init(|| digest).as_ref());
+        }
+        Ok(self.resolved.get().and_then(Option::as_ref))
     }
 
     /// The document that the reference stands for: from the store, if it is there and the registry says that it is this
@@ -174,9 +187,9 @@ impl Pull<'_> {
     fn top(&self) -> Result<RawManifest, Error> {
         let reference = &self.options.reference;
         if !self.store.images()?.is_empty()
-            && let Some(digest) = self.client.resolve(reference)?
-            && reference.digest().is_none_or(|pinned| *pinned == digest)
-            && let Some(found) = self.stored(&digest, None)
+            && let Some(digest) = self.resolve()?
+            && reference.digest().is_none_or(|pinned| pinned == digest)
+            && let Some(found) = self.stored(digest, None)
         {
             return Ok(found);
         }

@@ -244,3 +244,29 @@ fn skopeo_reads_the_store_as_it_lies() {
         Cmd::new("skopeo").args(["--insecure-policy", "copy", "--quiet", &source, &target]).ok();
     }
 }
+
+#[test]
+fn the_registry_is_asked_once_what_a_name_stands_for() {
+    require!(Root, Tool("docker-registry"), Tool("skopeo"));
+    let (env, registry) = (TestEnv::new(), Registry::writable());
+    let name = registry.image("app:1");
+    let asked = || {
+        let requests = registry.requests();
+        let is_question =
+            |request: &&Request| request.method == "HEAD" && request.path.contains("/manifests/");
+        requests.iter().filter(is_question).count()
+    };
+    let mut last = String::new();
+    for layout in ["busybox", "layered"] {
+        let source = format!("oci:{}:latest", fixtures::path(layout).display());
+        let copy = ["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false", &source];
+        Cmd::new("skopeo").args(copy).arg(format!("docker://{name}")).ok();
+        let before = asked();
+        env.mydocker(["--no-sync", "pull", "--quiet", &name]).ok();
+        // The first time there is nothing that it could be compared with.
+        assert_eq!(asked() - before, usize::from(layout == "layered"));
+        let id = env.mydocker(["images", "-q", "--no-trunc", &name]).ok();
+        assert_ne!(id, last);
+        last = id;
+    }
+}
