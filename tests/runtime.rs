@@ -34,3 +34,5 @@ mod probe;
 mod process;
 #[path = "runtime/requests.rs"]
 mod requests;
+#[path = "runtime/unstarted.rs"]
+mod unstarted;

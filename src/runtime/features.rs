@@ -74,6 +74,8 @@ pub fn features(systemd: bool) -> Value {
                 "knownFlags": FLAG_NAMES,
                 "supportedFlags": FLAG_NAMES,
             },
+            // Whether this program knows the modules, whatever the machine has (`features.md`): where one is off, its
+            // labels are passed over.
             "apparmor": enabled("process.apparmorProfile"),
             "selinux": { "enabled": is_honoured("process.selinuxLabel") && is_honoured("linux.mountLabel") },
             "intelRdt": enabled("linux.intelRdt"),
@@ -140,6 +142,9 @@ mod tests {
         let at = |pointer: &str| features.pointer(pointer).unwrap();
         assert_eq!(at("/linux/intelRdt/enabled"), &json!(false));
         assert_eq!(at("/linux/netDevices/enabled"), &json!(true));
+        // Neither is on everywhere.
+        assert_eq!(at("/linux/apparmor/enabled"), &json!(true));
+        assert_eq!(at("/linux/selinux/enabled"), &json!(true));
         assert_eq!(at("/linux/seccomp/enabled"), &json!(true));
         assert_eq!(at("/linux/mountExtensions/idmap/enabled"), &json!(true));
         assert_eq!(at("/ociVersionMax"), &json!(VERSION));

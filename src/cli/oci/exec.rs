@@ -117,7 +117,8 @@ fn process(args: &ExecArgs, spec: &Spec) -> Result<Process, OciError> {
     if args.args.is_empty() {
         return Err(OciError::Usage("exec needs a program, or --process".to_owned()));
     }
-    let mut process = spec.process.clone().unwrap_or_default();
+    let bare = || Process { cwd: "/".to_owned(), ..Process::default() };
+    let mut process = spec.process.clone().unwrap_or_else(bare);
     process.args.clone_from(&args.args);
     process.terminal = args.tty;
     process.console_size = None;

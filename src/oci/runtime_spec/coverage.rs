@@ -71,7 +71,7 @@ pub const FIELDS: &[Field] = &[
     honoured("process.consoleSize.width"),
     honoured("process.cwd"),
     honoured("process.env"),
-    honoured("process.args"),
+    with("process.args", "`create` takes a configuration without `process`, which `start` refuses"),
     ignored("process.commandLine", OTHER),
     honoured("process.user.uid"),
     honoured("process.user.gid"),

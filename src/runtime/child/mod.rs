@@ -155,7 +155,9 @@ impl Child<'_> {
             self.parent.ready().during(Step::Talk)?;
             return self.parent.expect(Command::Start).during(Step::Talk);
         };
-        look_for_program(&self.plan.process)?;
+        if !self.plan.process.candidates.is_empty() {
+            look_for_program(&self.plan.process)?;
+        }
         self.parent.ready().during(Step::Talk)?;
         self.parent = ChildEnd::accept_start(listener).during(Step::Talk)?;
         Ok(())

@@ -9,7 +9,8 @@ use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::stat::{self, Mode, SFlag};
 use nix::unistd::{Gid, Uid};
 
-use super::mounts::{PlannedMount, Source, relative};
+use super::destination::relative;
+use super::mounts::{PlannedMount, Source};
 use crate::oci::runtime_spec::linux::{Device, Linux};
 use crate::runtime::defaults;
 use crate::runtime::error::Error;

@@ -3,6 +3,7 @@
 //! The child only walks through a [`Plan`]; it parses nothing, and what it allocates is little.
 
 mod agent;
+mod destination;
 mod devices;
 mod exec;
 mod mounts;
@@ -135,7 +136,10 @@ impl Plan {
         let time_offsets = schedule::time_offsets(linux, namespaces & clone::NEWTIME != 0)?;
         // A time namespace with offsets is not made by the clone.
         let timed = if time_offsets.is_some() { clone::NEWTIME } else { 0 };
-        let mut process = PlannedProcess::new(spec)?;
+        let mut process = match (&spec.process, &options.start) {
+            (None, Some(_)) => PlannedProcess::nothing(linux)?,
+            _ => PlannedProcess::new(spec)?,
+        };
         let warnings = process.warnings();
         let mut mounts =
             mounts::plan(bundle, spec, owned(namespaces, &joins), ids.as_ref(), options)?;
@@ -144,7 +148,7 @@ impl Plan {
         let hooks = spec.hooks.clone().unwrap_or_default();
         let propagation = propagation(linux)?;
         let relative = |field: &str, paths: &[String]| -> Result<Vec<CString>, Error> {
-            paths.iter().map(|path| mounts::relative(field, path)).collect()
+            paths.iter().map(|path| destination::relative(field, path)).collect()
         };
         Ok(Self {
             cgroup: View::None,

@@ -4,7 +4,7 @@ use std::ffi::CString;
 
 use super::{c_string, schedule};
 use crate::oci::runtime_spec::linux::Linux;
-use crate::oci::runtime_spec::{Capabilities, ConsoleSize, Rlimit, Spec};
+use crate::oci::runtime_spec::{Capabilities, ConsoleSize, Process, Rlimit, Spec};
 use crate::runtime::error::{Error, Warning};
 use crate::runtime::host;
 use crate::sys::clone::{self, Namespaces};
@@ -19,7 +19,7 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 pub(in crate::runtime) struct PlannedProcess {
     pub arguments: StringArray,
     pub environment: StringArray,
-    /// What to execute, in the order in which to try.
+    /// What to execute, in the order in which to try; nothing where there is no program.
     pub candidates: Vec<CString>,
     /// The working directory, relative to the root; empty for the root itself.
     pub cwd: CString,
@@ -45,16 +45,25 @@ pub(in crate::runtime) struct PlannedProcess {
 
 impl PlannedProcess {
     pub(in crate::runtime) fn new(spec: &Spec) -> Result<Self, Error> {
-        let invalid = |field: &str, reason: &str| Error::Invalid {
-            field: format!("process.{field}"),
-            reason: reason.to_owned(),
-        };
         let Some(process) = &spec.process else {
             return Err(Error::Invalid { field: "process".into(), reason: "it is missing".into() });
         };
         let Some(program) = process.args.first().filter(|program| !program.is_empty()) else {
             return Err(invalid("args", "there is no program"));
         };
+        let linux = spec.linux.as_ref();
+        let candidates = candidates(program, &process.env)?;
+        Ok(Self { candidates, ..Self::of(process, linux)? })
+    }
+
+    /// What waits in a container that has no program: only `start` needs one (runtime-spec, `config.md#process`), and is
+    /// refused.
+    pub(super) fn nothing(linux: &Linux) -> Result<Self, Error> {
+        Self::of(&Process { cwd: "/".to_owned(), ..Process::default() }, Some(linux))
+    }
+
+    /// All but what there is to execute.
+    fn of(process: &Process, linux: Option<&Linux>) -> Result<Self, Error> {
         if process.oom_score_adj.is_some_and(|score| !(-1000..=1000).contains(&score)) {
             return Err(invalid("oomScoreAdj", "it is not between -1000 and 1000"));
         }
@@ -74,7 +83,7 @@ impl PlannedProcess {
         };
         let cwd = match process.cwd.as_str() {
             "/" => CString::default(),
-            cwd => super::mounts::relative("process.cwd", cwd)?,
+            cwd => super::destination::relative("process.cwd", cwd)?,
         };
         // The primary group is a supplementary one as well: a file that shuts it out must not be opened by having
         // changed it (CVE-2022-36109).
@@ -90,12 +99,11 @@ impl PlannedProcess {
         if selinux.is_some() && !host::has_selinux() {
             return Err(invalid("selinuxLabel", "SELinux is off on this machine"));
         }
-        let linux = spec.linux.as_ref();
         let memory_policy = linux.and_then(|linux| linux.memory_policy.as_ref());
         Ok(Self {
             arguments: strings("process.args", &process.args)?,
             environment: strings("process.env", &environment(&process.env))?,
-            candidates: candidates(program, &process.env)?,
+            candidates: Vec::new(),
             cwd,
             uid: process.user.uid,
             gid: process.user.gid,
@@ -131,6 +139,10 @@ impl PlannedProcess {
         unknown.dedup();
         if unknown.is_empty() { Vec::new() } else { vec![Warning::Capabilities(unknown)] }
     }
+}
+
+fn invalid(field: &str, reason: &str) -> Error {
+    Error::Invalid { field: format!("process.{field}"), reason: reason.to_owned() }
 }
 
 /// The environment as given: an entry without `=` is passed as it is and never filled in from the caller's (CVE-2026-57231).
