@@ -269,7 +269,8 @@ fn what_enable_would_do_can_be_seen_first() {
     let before = listed(&root);
     let text = env.mydocker(["enable", "--print", "--sysroot"]).arg(&root).ok();
     assert_eq!(listed(&root), before);
-    let program = crate::support::env::program();
+    // The unit names the file and not a link to it.
+    let program = crate::support::env::program().canonicalize().unwrap();
     let command = format!("{} --root {} boot", program.display(), env.root().display());
     for line in [
         "# /etc/systemd/system/mydocker.service".to_owned(),

@@ -14,7 +14,7 @@ use crate::support::require::Need::{Root, Tool};
 const SCRIPT: &str = "
 echo '# status'; grep -E '^(Uid|Gid|Groups|Cap...|NoNewPrivs|Seccomp|Seccomp_filters|SigBlk|SigIgn):' /proc/self/status
 echo '# limits'; ulimit -Sn; cat /sys/fs/cgroup/pids.max /sys/fs/cgroup/pids/pids.max 2>/dev/null
-echo '# descriptors'; ls /proc/1/fd | tr '\\n' ' '; echo
+echo '# descriptors'; ls /proc/1/fd >/fds; tr '\\n' ' ' </fds; echo
 echo '# environment'; tr '\\0' '\\n' </proc/1/environ
 echo '# process'; umask; pwd; cut -d ' ' -f 6-7 /proc/1/stat
 echo '# devices'; ls -ln /dev | grep -v ^total | sed -E 's/ +/ /g; s/ [A-Z][a-z]{2} [0-9 ]+ ?[0-9:]+ / /'
@@ -76,8 +76,8 @@ fn normal(shown: &str) -> String {
     for line in shown.lines() {
         mounts |= line == "# mounts";
         let line = if mounts && !line.starts_with('#') { mount(line) } else { line.to_owned() };
-        // A kernel need not have every file that is hidden.
-        if !line.contains("empty-mask") {
+        // A kernel need not have every file that is hidden or read-only.
+        if !line.contains("empty-mask") && !line.starts_with("/proc/sysrq-trigger ") {
             page.push_str(&line);
             page.push('\n');
         }

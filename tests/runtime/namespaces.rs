@@ -153,7 +153,8 @@ fn clocks_can_be_ahead_of_the_hosts() {
         let output = bundle.output();
         let mut lines = output.lines();
         let inside: i64 = lines.next().unwrap().split('.').next().unwrap().parse().unwrap();
-        assert!((1_000_000..1_000_600).contains(&(inside - uptime())), "{output}");
+        // A second may have passed meanwhile.
+        assert!((999_900..1_000_600).contains(&(inside - uptime())), "{output}");
         let own = fs::read_link("/proc/self/ns/time").unwrap();
         assert_ne!(lines.next(), own.to_str());
         let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
