@@ -5,6 +5,7 @@
 
 mod adjust_options;
 mod attach;
+mod attach_options;
 mod boot;
 mod bundle;
 mod commit;
