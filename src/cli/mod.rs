@@ -7,6 +7,7 @@ mod adjust_options;
 mod attach;
 mod attach_options;
 mod boot;
+mod bridge_options;
 mod bundle;
 mod commit;
 mod container;
