@@ -5,6 +5,18 @@ use std::path::{Path, PathBuf};
 
 use super::failure::Failure;
 
+/// The variables that name proxies, as programs know them: podman's list.
+const PROXIES: [&str; 8] = [
+    "http_proxy",
+    "https_proxy",
+    "ftp_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "FTP_PROXY",
+    "NO_PROXY",
+];
+
 /// Environment variables and labels.
 #[derive(Debug, clap::Args)]
 pub(super) struct VariableArgs {
@@ -14,6 +26,9 @@ pub(super) struct VariableArgs {
     /// Environment variables from a file, one a line
     #[arg(long, value_name = "FILE")]
     env_file: Vec<PathBuf>,
+    /// Set the variables that name the caller's proxies, such as https_proxy
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = clap::ArgAction::Set)]
+    http_proxy: bool,
     /// Remark in its record, for people and filters
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     label: Vec<String>,
@@ -26,6 +41,9 @@ impl VariableArgs {
     /// `NAME=value`, or `NAME` to copy the caller's, the last one of a name winning.
     pub(super) fn env(&self, what: &str) -> Result<Vec<String>, Failure> {
         let mut env = Vec::new();
+        if self.http_proxy {
+            env.extend(PROXIES.map(str::to_owned));
+        }
         for path in &self.env_file {
             env.extend(lines(path, what)?);
         }
