@@ -100,7 +100,7 @@ fn what_cannot_be_attached_to() {
     let run =
         |options: &[&str]| env.mydocker(["run"]).args(options).args(["busybox", "nosuch"]).run();
     run(&["-d", "-a", "stdout"]).fails(125, &["conflicting options: -a and -d"]);
-    run(&["-a", "nosuch"]).exits(125).says("STDERR");
+    run(&["-a", "nosuch"]).exits(125).says("--attach");
     run(&["--detach-keys", "ctrl-"]).exits(125).says("ctrl-LETTER");
     // A program that is not there leaves nothing behind.
     run(&["-a", "stdout"]).fails(127, &["run busybox", "nosuch", "not found"]);
