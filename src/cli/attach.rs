@@ -34,6 +34,8 @@ pub(super) fn run(global: &Global, args: &Args) -> Outcome {
     let connection = monitor::connect(&containers, &record.id).doing(&what)?;
     let attachment = Attachment {
         interactive: !args.no_stdin && record.settings.interactive,
+        output: true,
+        error: true,
         terminal: containers.has_terminal(&record).doing(&what)?,
         sig_proxy: args.sig_proxy,
         detach_keys: args.detach_keys.clone().unwrap_or_default(),

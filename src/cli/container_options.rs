@@ -1,9 +1,7 @@
 //! The options of `run` and `create`, and what they mean.
 
-use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::ArgAction;
@@ -13,16 +11,16 @@ use super::adjust_options::AdjustArgs;
 use super::device_options::DeviceArgs;
 use super::failure::{Failure, While as _};
 use super::health_options::HealthArgs;
+use super::image_source::ImageSourceArgs;
 use super::mount_options::MountArgs;
 use super::namespace_options::NamespaceArgs;
 use super::security_options::SecurityArgs;
 use super::tuning_options::TuningArgs;
+use super::variable_options::VariableArgs;
 use crate::container::{
     self, LogOptions, Namespaces, Network, RestartPolicy, RootSource, RunOptions, Settings,
     UserNamespace,
 };
-use crate::image::{self, Image};
-use crate::registry::{self, Client};
 use crate::store::Store;
 
 /// A container that is to be made.
@@ -43,12 +41,8 @@ pub(super) struct ContainerArgs {
     /// Program to start instead of the image's own; empty for none
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
-    /// Set an environment variable, or copy the caller's with NAME alone
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    env: Vec<String>,
-    /// Environment variables from a file, one a line
-    #[arg(long, value_name = "FILE")]
-    env_file: Vec<PathBuf>,
+    #[command(flatten)]
+    variables: VariableArgs,
     #[command(flatten)]
     health: HealthArgs,
     /// Show this help
@@ -63,12 +57,6 @@ pub(super) struct ContainerArgs {
     /// Pass standard input on
     #[arg(short, long)]
     interactive: bool,
-    /// Remark in its record, for people and filters
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    label: Vec<String>,
-    /// Remarks from a file, one a line
-    #[arg(long, value_name = "FILE")]
-    label_file: Vec<PathBuf>,
     /// How its output is kept: json-file, or none
     #[arg(long, value_name = "json-file|none", default_value = "json-file")]
     log_driver: LogDriver,
@@ -92,18 +80,8 @@ pub(super) struct ContainerArgs {
     /// Write the number of its first process to this file
     #[arg(long, value_name = "FILE")]
     pidfile: Option<PathBuf>,
-    /// Pull the image for this platform if it is missing
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
-    platform: Option<String>,
-    /// Reach this registry over http if the image is missing
-    #[arg(long, value_name = "REGISTRY")]
-    plain_http: Vec<String>,
-    /// When to pull the image: missing, always, or never
-    #[arg(long, value_name = "WHEN", default_value = "missing")]
-    pull: Pull,
-    /// Pull without showing progress if the image is missing
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    source: ImageSourceArgs,
     /// Let nothing be written to the root filesystem
     #[arg(long)]
     read_only: bool,
@@ -151,14 +129,6 @@ enum LogDriver {
     JsonFile,
     /// Not at all.
     None,
-}
-
-/// When an image is pulled.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
-enum Pull {
-    Always,
-    Missing,
-    Never,
 }
 
 impl ContainerArgs {
@@ -217,7 +187,7 @@ impl ContainerArgs {
         stdin_once: bool,
     ) -> Result<Result<RunOptions, u8>, Failure> {
         let settings = self.settings(what, stdin_once)?;
-        let labels = self.labels(what)?;
+        let labels = self.variables.labels(what)?;
         let adjust = self.adjust.adjustments(what)?;
         let namespaces = self.namespaces(what)?;
         let tuning = self.tuning.tuning(what)?;
@@ -225,17 +195,17 @@ impl ContainerArgs {
         let security = self.security.security(what)?;
         let user_namespace = self.user_namespace();
         let mounts = self.mounts.requests(store, what)?;
-        let mut env = Vec::new();
-        for path in &self.env_file {
-            env.extend(lines(path, what)?);
-        }
-        env.extend(self.env.iter().cloned());
+        let env = self.variables.env(what)?;
         let (root, command) = match &self.rootfs {
             Some(folder) => (RootSource::Folder(folder.clone()), self.words),
-            None => match self.image_root(global, store, what)? {
-                Ok(root) => (root, self.words.into_iter().skip(1).collect()),
-                Err(code) => return Ok(Err(code)),
-            },
+            None => {
+                let mut words = self.words.into_iter();
+                let name = words.next().unwrap_or_default();
+                match self.source.root(global, store, &name, what)? {
+                    Ok(root) => (root, words.collect()),
+                    Err(code) => return Ok(Err(code)),
+                }
+            }
         };
         Ok(Ok(RunOptions {
             adjust,
@@ -293,107 +263,6 @@ impl ContainerArgs {
             pid_file: self.pidfile.as_ref().map(absolute).transpose()?,
         })
     }
-
-    fn labels(&self, what: &str) -> Result<BTreeMap<String, String>, Failure> {
-        let mut labels = BTreeMap::new();
-        for path in &self.label_file {
-            for line in lines(path, what)? {
-                let (name, value) = line.split_once('=').unwrap_or((&line, ""));
-                labels.insert(name.to_owned(), value.to_owned());
-            }
-        }
-        for label in &self.label {
-            let (name, value) = label.split_once('=').unwrap_or((label, ""));
-            labels.insert(name.to_owned(), value.to_owned());
-        }
-        Ok(labels)
-    }
-
-    fn image_root(
-        &self,
-        global: &Global,
-        store: &Store,
-        what: &str,
-    ) -> Result<Result<RootSource, u8>, Failure> {
-        let name = self.words.first().cloned().unwrap_or_default();
-        let mut found = match self.pull {
-            Pull::Always => None,
-            Pull::Missing | Pull::Never => find(store, &name).doing(what)?,
-        };
-        if found.is_none() && self.pull != Pull::Never {
-            let pulled = pull(global, &name, &self.platform, &self.plain_http, self.quiet)?;
-            if let Some(code) = pulled {
-                return Ok(Err(code));
-            }
-            found = find(store, &name).doing(what)?;
-        }
-        let missing = || image::Error::NoSuchImage(name.clone());
-        let image = found.ok_or_else(missing).doing(what)?;
-        let tree = image.tree(store).doing(what)?;
-        Ok(Ok(RootSource::Image {
-            name: image.name().unwrap_or(&name).to_owned(),
-            config: Box::new(image.config.config),
-            id: image.id,
-            tree,
-        }))
-    }
-}
-
-/// The lines of a file of the user's that say something: not empty, and no comment.
-pub(super) fn lines(path: &Path, what: &str) -> Result<Vec<String>, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        let cause = format!("read `{}`: {error}", path.display());
-        Failure::new(what, cause, "it must be a file of text, with NAME=VALUE on each line")
-    })?;
-    let lines = text.lines().map(str::trim_start);
-    Ok(lines.filter(|l| !l.is_empty() && !l.starts_with('#')).map(str::to_owned).collect())
-}
-
-/// The image that `name` stands for, if it is here; a short name may stand for one in another registry.
-pub(super) fn find(store: &Store, name: &str) -> Result<Option<Image>, image::Error> {
-    match image::find(store, name) {
-        Err(image::Error::NoSuchImage(_)) => {}
-        found => return found.map(Some),
-    }
-    let candidates = Client::new(registry::Options::default())?.candidates(name)?;
-    for candidate in candidates {
-        match image::find(store, &candidate.familiar()) {
-            Err(image::Error::NoSuchImage(_)) => {}
-            found => return found.map(Some),
-        }
-    }
-    Ok(None)
-}
-
-/// Pulls a missing image, and says the exit code if that failed.
-///
-/// Another process does it, since the one that makes a container must have no second thread: a child made by
-/// `clone3(2)` has only the thread that made it, and would wait for ever on a lock that another one held.
-fn pull(
-    global: &Global,
-    name: &str,
-    platform: &Option<String>,
-    plain_http: &[String],
-    quiet: bool,
-) -> Result<Option<u8>, Failure> {
-    let mut command = Command::new("/proc/self/exe");
-    command.arg("--root").arg(global.root());
-    command.args(global.debug.then_some("--debug")).args(global.no_sync.then_some("--no-sync"));
-    command.arg("pull").args(quiet.then_some("--quiet"));
-    command.args(platform.iter().flat_map(|platform| ["--platform", platform]));
-    command.args(plain_http.iter().flat_map(|registry| ["--plain-http", registry]));
-    command.arg("--").arg(name).stdin(std::process::Stdio::null());
-    // Standard output belongs to the program in the container.
-    command.stdout(std::process::Stdio::null());
-    let status = command.status().map_err(|error| {
-        let hint = "is /proc mounted?";
-        Failure::new("run", format!("start `/proc/self/exe`: {error}"), hint)
-    })?;
-    // The pull has told the user what is wrong.
-    Ok(match status.code() {
-        Some(0) => None,
-        code => Some(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(125)),
-    })
 }
 
 pub(super) fn parse_cpus(text: &str) -> Result<f64, String> {

@@ -3,8 +3,8 @@
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
-use super::container_options::lines;
 use super::failure::{Failure, While as _};
+use super::variable_options::lines;
 use super::{Global, Outcome, output};
 use crate::container::{self, ExecRequest};
 

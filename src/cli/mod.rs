@@ -5,7 +5,9 @@
 
 mod adjust_options;
 mod attach;
+mod attach_options;
 mod boot;
+mod bridge_options;
 mod bundle;
 mod commit;
 mod container;
@@ -28,6 +30,7 @@ mod healthcheck;
 mod history;
 mod hold;
 mod image;
+mod image_source;
 mod images;
 mod import;
 mod info;
@@ -79,6 +82,7 @@ mod template;
 mod top;
 mod tuning_options;
 mod update;
+mod variable_options;
 mod verify;
 mod version;
 mod volume;

@@ -1,7 +1,7 @@
 //! The options of `run` and `create` that mount something.
 
-use super::container_options::find;
 use super::failure::{Failure, While as _, chain};
+use super::image_source::find;
 use crate::container::{MountRequest, MountRequests, RequestedSource, VolumeError, VolumesFrom};
 use crate::image;
 use crate::store::Store;

@@ -45,6 +45,8 @@ pub(super) fn run(global: &Global, args: &Args) -> Outcome {
     let record = containers.find(name).doing(&what)?;
     let attachment = Attachment {
         interactive: args.interactive && record.settings.interactive,
+        output: true,
+        error: true,
         terminal: containers.has_terminal(&record).doing(&what)?,
         sig_proxy: args.sig_proxy,
         detach_keys: args.detach_keys.clone().unwrap_or_default(),
@@ -84,6 +86,7 @@ pub(super) fn leave(containers: &Containers, record: &Record, left: Left, what: 
             output::message("read escape sequence\n");
             Ok(0)
         }
+        Left::InputEnded => Ok(0),
         Left::Lost => container::wait(containers, record).doing(what),
     }
 }

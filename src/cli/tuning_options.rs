@@ -1,6 +1,7 @@
 //! The options of `run` and `create` that few need, and those of docker that are refused with a reason.
 
 use super::adjust_options::pairs;
+use super::bridge_options::BridgeArgs;
 use super::failure::Failure;
 use crate::container::Tuning;
 
@@ -53,6 +54,8 @@ pub(super) struct TuningArgs {
     kernel_memory: Option<String>,
     #[arg(long, hide = true)]
     link: Vec<String>,
+    #[command(flatten)]
+    bridge: BridgeArgs,
     #[arg(long, hide = true)]
     runtime: Option<String>,
     #[arg(long, hide = true)]
@@ -62,6 +65,7 @@ pub(super) struct TuningArgs {
 impl TuningArgs {
     pub(super) fn tuning(&self, what: &str) -> Result<Tuning, Failure> {
         self.refuse(what)?;
+        self.bridge.refuse(what)?;
         let swappiness = self.memory_swappiness.and_then(|number| u64::try_from(number).ok());
         Ok(Tuning {
             cgroup_parent: self.cgroup_parent.clone(),

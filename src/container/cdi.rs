@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -142,7 +142,9 @@ fn edits_from(folders: &[PathBuf], names: &[&str]) -> Result<Edits, Error> {
             }
         }
         let Some((at, device, _)) = found else {
-            return Err(broken.unwrap_or_else(|| no_such_device(name)));
+            let yaml = || folders.iter().find_map(|folder| yaml_of(folder, name));
+            let yaml = || yaml().map(|path| Error::YamlDevice { name: (*name).to_owned(), path });
+            return Err(broken.or_else(yaml).unwrap_or_else(|| no_such_device(name)));
         };
         if !used.contains(&at) {
             used.push(at);
@@ -168,19 +170,39 @@ fn conflict(name: &str) -> Error {
 
 /// The specifications in a folder, by name; none if there is no such folder.
 fn files(folder: &Path) -> Vec<PathBuf> {
+    files_named(folder, &["json"])
+}
+
+fn files_named(folder: &Path, extensions: &[&str]) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let is_json = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "json");
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_json).collect();
+    let named = |path: &PathBuf| {
+        path.extension().is_some_and(|found| extensions.iter().any(|known| found == *known))
+    };
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(named).collect();
     paths.sort();
     paths
+}
+
+/// The specification in a folder that is passed over because it is YAML, and names the kind of the device `name`.
+fn yaml_of(folder: &Path, name: &str) -> Option<PathBuf> {
+    let (kind, _) = name.split_once('=')?;
+    let mentions = |path: &PathBuf| {
+        let bytes = read_bytes(path).unwrap_or_default();
+        bytes.windows(kind.len()).any(|part| part == kind.as_bytes())
+    };
+    files_named(folder, &["yaml", "yml"]).into_iter().find(mentions)
+}
+
+fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_SPEC).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn read(path: &Path) -> Result<Specification, Error> {
     let failed = |source| Error::Io { verb: "read", path: path.to_owned(), source };
     let malformed = |source| Error::Record { path: path.to_owned(), source };
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(failed)?;
-    file.take(MAX_SPEC).read_to_end(&mut bytes).map_err(failed)?;
+    let bytes = read_bytes(path).map_err(failed)?;
     let read: Specification = serde_json::from_slice(&bytes).map_err(malformed)?;
     if !matches!(read.cdi_version.split('.').next(), Some("0" | "1")) {
         let why = "the version of a CDI specification is not known";

@@ -19,12 +19,23 @@ use super::{Containers, Error, Record};
 pub struct Attachment {
     /// Whether standard input is passed on.
     pub interactive: bool,
+    /// Whether its standard output is shown.
+    pub output: bool,
+    /// Whether its standard error is shown.
+    pub error: bool,
     /// Whether the program has a terminal.
     pub terminal: bool,
     /// Whether signals are passed on.
     pub sig_proxy: bool,
     /// What leaves the container alone.
     pub detach_keys: DetachKeys,
+}
+
+impl Attachment {
+    /// Whether anything is shown of what the program writes.
+    pub fn shows(&self) -> bool {
+        self.output || self.error
+    }
 }
 
 /// How it ended.
@@ -34,6 +45,8 @@ pub enum Left {
     Ended(u8),
     /// By the user's keys; the program runs on.
     Detached,
+    /// With the input, where nothing is shown of the program, which runs on.
+    InputEnded,
     /// The monitor is gone, and nobody knows of the program's end.
     Lost,
 }
@@ -75,6 +88,9 @@ impl Session<'_> {
     fn run(&mut self, stdin: BorrowedFd<'_>) -> Result<Left, Error> {
         let failed = |errno: Errno| Error::Terminal { verb: "wait for", source: errno.into() };
         loop {
+            if !self.input && !self.attachment.shows() {
+                return Ok(Left::InputEnded);
+            }
             let mut fds = vec![PollFd::new(self.connection.as_fd(), PollFlags::POLLIN)];
             fds.extend(self.input.then(|| PollFd::new(stdin, PollFlags::POLLIN)));
             let signals = self.signals.as_ref();
@@ -103,8 +119,12 @@ impl Session<'_> {
 
     fn hear(&self) -> Result<Option<Left>, Errno> {
         match self.connection.receive()? {
-            Some(Event::Output(bytes)) => drop(write_all(io::stdout().as_fd(), &bytes)),
-            Some(Event::Error(bytes)) => drop(write_all(io::stderr().as_fd(), &bytes)),
+            Some(Event::Output(bytes)) if self.attachment.output => {
+                write_all(io::stdout().as_fd(), &bytes);
+            }
+            Some(Event::Error(bytes)) if self.attachment.error => {
+                write_all(io::stderr().as_fd(), &bytes);
+            }
             Some(Event::Ended(code)) => return Ok(Some(Left::Ended(code))),
             Some(_) => {}
             None => return Ok(Some(Left::Lost)),

@@ -150,6 +150,24 @@ fn devices_by_the_names_that_their_vendors_give() {
     env.run(&["--device", &device, "busybox", "true"]).fails(125, &["malformed", &vendor]);
 }
 
+#[test]
+fn a_specification_in_yaml_is_named_with_what_to_do() {
+    require!(Root);
+    let env = TestEnv::with_busybox();
+    let vendor = format!("yaml{}.example", std::process::id());
+    let name = format!("{vendor}.yaml");
+    let text = format!("---\ncdiVersion: 0.5.0\nkind: {vendor}/gpu\ndevices:\n- name: all\n");
+    let _file = CdiFile::new(&name, &text);
+    let device = format!("{vendor}/gpu=all");
+    let run = |device: &str| env.run(&["--device", device, "busybox", "true"]);
+    let json = format!("nvidia-ctk cdi generate --format=json --output=/var/run/cdi/{vendor}.json");
+    let path = format!("/var/run/cdi/{name}");
+    run(&device).fails(125, &[&device, &path, "YAML", &json]);
+    // It is of no matter to others.
+    let output = run(&format!("other{vendor}/gpu=all")).exits(125);
+    assert!(!output.stderr.contains("YAML"), "{}", output.stderr);
+}
+
 /// A block device of the host that can be throttled: a loop device has a queue of its own.
 fn block_device() -> Option<String> {
     let names = ["vda", "sda", "nvme0n1", "loop0"];

@@ -33,3 +33,23 @@ fn what_is_before_the_image_is_an_option() {
     env.run(&["--rootfs", folder, "-c", "512", "echo", "x"]).success().prints("x\n");
     env.run(&["--rootfs", folder]).exits(125);
 }
+
+#[test]
+fn what_would_need_a_bridge_is_refused_by_name() {
+    require!(Root);
+    let env = TestEnv::with_busybox();
+    for (option, hint) in [
+        ("--expose=80", "--network host"),
+        ("--publish=8080:80", "--network host"),
+        ("--publish-all", "--network host"),
+        ("--ip=10.0.0.2", "--network host"),
+        ("--mac-address=02:00:00:00:00:01", "--network host"),
+        ("--network-alias=db", "container:NAME"),
+    ] {
+        let name = option.split('=').next().unwrap();
+        env.run(&[option, "busybox", "true"]).fails(125, &[name, "no bridge network yet", hint]);
+    }
+    env.run(&["-p", "8080:80", "busybox", "true"]).fails(125, &["--publish"]);
+    env.run(&["-P", "busybox", "true"]).fails(125, &["--publish-all"]);
+    assert_eq!(env.containers(), Vec::<String>::new());
+}

@@ -29,6 +29,7 @@ mod events;
 mod exec;
 mod explained;
 mod flags;
+mod flags_attach;
 mod flags_init;
 mod flags_limits;
 mod golden;

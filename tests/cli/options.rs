@@ -53,6 +53,22 @@ fn environment_from_a_file() {
 }
 
 #[test]
+fn proxies_are_passed_on_only_when_asked_for() {
+    require!(Root);
+    let env = TestEnv::with_busybox();
+    let run = |options: &[&str]| {
+        let cmd = env.mydocker(["run", "--rm"]).args(options).args(["busybox", "sh", "-c"]);
+        let cmd = cmd.arg("echo \"$http_proxy|$HTTPS_PROXY|$no_proxy|$SECRET\"");
+        let cmd = cmd.env("http_proxy", "http://a:1").env("HTTPS_PROXY", "http://b:2");
+        cmd.env("no_proxy", "localhost").env("SECRET", "s").ok()
+    };
+    assert_eq!(run(&[]), "|||\n");
+    assert_eq!(run(&["--http-proxy=false"]), "|||\n");
+    assert_eq!(run(&["--http-proxy"]), "http://a:1|http://b:2|localhost|\n");
+    assert_eq!(run(&["--http-proxy=true", "-e", "http_proxy=own"]), "own|http://b:2|localhost|\n");
+}
+
+#[test]
 fn capabilities_groups_and_privileges() {
     require!(Root);
     let env = TestEnv::with_busybox();
