@@ -82,9 +82,9 @@ impl Store {
                 continue;
             }
             let Ok(file) = fs::File::open(&path) else { continue };
-            if Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok() {
-                remove(&path)?;
-            }
+            // Held until it is gone: whoever opens it next looks whether it still is there once it is locked.
+            let Ok(_lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else { continue };
+            remove(&path)?;
         }
         Ok(())
     }

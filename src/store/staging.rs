@@ -69,9 +69,9 @@ impl Store {
         for entry in fs::read_dir(&folder).at("read", &folder)? {
             let path = entry.at("read", &folder)?.path();
             let Ok(opened) = open_folder(&path) else { continue };
-            if Flock::lock(opened, FlockArg::LockExclusiveNonblock).is_ok() {
-                delete(&path)?;
-            }
+            // Held until the folder is gone: whoever makes it locks it a moment later, and must not find it whole then.
+            let Ok(_lock) = Flock::lock(opened, FlockArg::LockExclusiveNonblock) else { continue };
+            delete(&path)?;
         }
         Ok(())
     }
