@@ -274,7 +274,7 @@ bench_many() {
   done
   # Each monitor is the one whose command line names this store.
   for n in $(grep -lszx -- "$root" /proc/[0-9]*/cmdline 2>/dev/null | cut -d / -f 3); do
-    awk '/^Private/ { kb += $2 } END { print kb }' "/proc/$n/smaps_rollup"
+    awk '/^Private/ { kb += $2 } END { print kb }' "/proc/$n/smaps_rollup" 2>/dev/null || true
   done | sort -n | awk '{ v[NR] = $1 } END { printf "%-44s %10d\n", "private memory of the largest monitor, kB", v[NR] }'
   once 'rm -f of all' xargs "$program" --root "$root" rm -f <"$work/ids"
   table "looking at 200 containers, 20 rounds" ps

@@ -270,7 +270,7 @@ fn a_program_that_is_not_there_is_told_by_create() {
     container.bundle.set("/process/args", json!(["/tmp/empty"]));
     container.create(&[]);
     let ran = container.run(&["start"]);
-    let expected = "mydocker: execute `/tmp/empty`: exec format error\n";
+    let expected = "mydocker: execute `/tmp/empty`: the file is empty: exec format error\n";
     assert_eq!((ran.code, ran.err.as_str()), (1, expected));
 }
 
