@@ -20,7 +20,7 @@ use crate::sys::clone::{self, Clone};
 use crate::sys::fs::PATH_DIRECTORY;
 use crate::sys::pidfd::{Ended, pidfd_wait};
 use crate::sys::process::{
-    close_range, set_dumpable, set_no_new_privs, set_pdeathsig, setgroups, setresgid, setresuid,
+    close_all_but, set_dumpable, set_no_new_privs, set_pdeathsig, setgroups, setresgid, setresuid,
 };
 
 /// What it takes to read and write any file, and nothing more.
@@ -103,25 +103,11 @@ fn enter(init: &Init, namespaces: CloneFlags, kept: &[OwnedFd]) -> Result<OwnedF
     }
     let root = nix::fcntl::open(c"/", PATH_DIRECTORY, nix::sys::stat::Mode::empty())
         .map_err(failed("open the root directory of"))?;
-    close_others(&root, kept).map_err(failed("close descriptors beside"))?;
+    close_all_but(3, kept.iter().chain([&root]).map(AsRawFd::as_raw_fd))
+        .map_err(failed("close descriptors beside"))?;
     let wanted = CAPABILITIES.iter().fold(0, |bits, known| bits | 1 << known.number());
     let capabilities = capget_permitted().map_err(failed("visit"))? & wanted;
     capset(capabilities, capabilities, 0).map_err(failed("limit the capabilities beside"))?;
     set_no_new_privs().map_err(failed("visit"))?;
     Ok(root)
-}
-
-/// Closes every descriptor but the standard streams, the `root` and those that are `kept`.
-fn close_others(root: &OwnedFd, kept: &[OwnedFd]) -> Result<(), Errno> {
-    let mut kept: Vec<u32> =
-        kept.iter().chain([root]).map(|fd| fd.as_raw_fd().unsigned_abs()).collect();
-    kept.sort_unstable();
-    let mut first = 3;
-    for fd in kept {
-        if fd > first {
-            close_range(first, fd - 1)?;
-        }
-        first = first.max(fd + 1);
-    }
-    close_range(first, u32::MAX)
 }

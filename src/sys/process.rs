@@ -1,7 +1,7 @@
 //! What a process sets for itself: `prctl(2)`, `close_range(2)`, ids, limits, keyring, signals, `execve(2)`.
 
 use std::ffi::{CStr, CString, c_int};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::ptr;
 
 use nix::errno::Errno;
@@ -18,6 +18,23 @@ pub fn close_range(first: u32, last: u32) -> Result<(), Errno> {
     // has closed.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
     Ok(())
+}
+
+/// Closes every descriptor from `first` on but those in `kept`.
+///
+/// # Errors
+/// As [`close_range`].
+pub fn close_all_but(first: u32, kept: impl IntoIterator<Item = RawFd>) -> Result<(), Errno> {
+    let mut kept: Vec<u32> = kept.into_iter().map(RawFd::unsigned_abs).collect();
+    kept.sort_unstable();
+    let mut first = first;
+    for fd in kept {
+        if fd > first {
+            close_range(first, fd - 1)?;
+        }
+        first = first.max(fd.saturating_add(1));
+    }
+    close_range(first, u32::MAX)
 }
 
 /// Makes every descriptor from `first` on close when a program is executed.

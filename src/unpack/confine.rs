@@ -28,7 +28,7 @@ use super::syscalls::{filter, writer_filter};
 use crate::sys::caps::{capget_permitted, capset};
 use crate::sys::fs::{PATH_DIRECTORY, READ_DIRECTORY, open_beneath};
 use crate::sys::mount::{Change, NODEV, NOEXEC, NOSUID, NOSYMFOLLOW, move_mount, open_tree_clone};
-use crate::sys::process::{close_range, set_no_new_privs};
+use crate::sys::process::{close_all_but, set_no_new_privs};
 use crate::sys::seccomp::Instruction;
 use crate::sys::{landlock, seccomp};
 
@@ -80,7 +80,8 @@ pub(super) fn enter(
     };
     if own_fs {
         let kept = reach.iter().chain(keep).map(AsRawFd::as_raw_fd);
-        close_others(kept.chain([root.as_raw_fd()]).collect())?;
+        // Of this thread's own table. Standard output and error stay for the last words of a panic.
+        close_all_but(3, kept.chain([root.as_raw_fd()]))?;
     }
     Ok(Confined { root, own_fs, own_root, landlock: false })
 }
@@ -162,21 +163,6 @@ fn own_root(folder: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
     }
     nix::unistd::chdir("/")?;
     open("/", READ_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-}
-
-/// Closes every descriptor but these, in this thread's own table.
-fn close_others(mut kept: Vec<i32>) -> nix::Result<()> {
-    kept.sort_unstable();
-    // Standard output and error stay for the last words of a panic.
-    let mut next = 3;
-    for fd in kept {
-        let fd = u32::try_from(fd).map_err(|_| Errno::EBADF)?;
-        if fd > next {
-            close_range(next, fd - 1)?;
-        }
-        next = next.max(fd + 1);
-    }
-    close_range(next, u32::MAX)
 }
 
 /// Lets files be reached below these directories alone; `false` where the kernel cannot do that.

@@ -364,17 +364,9 @@ impl Child<'_> {
 /// Closes every descriptor but the standard streams, the `preserved` ones behind them, and those that are `kept`, which the
 /// kernel closes when the program begins.
 fn close_all_but(preserved: u32, kept: &[Option<BorrowedFd<'_>>]) -> Done {
-    let kept = kept.iter().flatten().map(|fd| fd.as_raw_fd().unsigned_abs());
-    let mut kept: Vec<u32> = kept.collect();
-    kept.sort_unstable();
-    let mut first = 3_u32.saturating_add(preserved);
-    for fd in kept {
-        if fd > first {
-            process::close_range(first, fd - 1).during(Step::CloseDescriptors)?;
-        }
-        first = first.max(fd.saturating_add(1));
-    }
-    process::close_range(first, u32::MAX).during(Step::CloseDescriptors)
+    let kept = kept.iter().flatten().map(AsRawFd::as_raw_fd);
+    let closed = process::close_all_but(3_u32.saturating_add(preserved), kept);
+    closed.during(Step::CloseDescriptors)
 }
 
 /// No key of the caller's session comes along.
