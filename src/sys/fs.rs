@@ -1,4 +1,4 @@
-//! Files and directories reached through directory descriptors: openat2(2), getdents64(2), sync_file_range(2).
+//! Files and directories reached through directory descriptors: openat2(2), getdents64(2).
 
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -112,17 +112,6 @@ pub fn fchmodat2(dir: BorrowedFd<'_>, name: &[u8], mode: u32) -> nix::Result<()>
     let (fd, name, flags) = (dir.as_raw_fd(), name.as_ptr(), libc::AT_SYMLINK_NOFOLLOW);
     // SAFETY: the name ends in NUL.
     Errno::result(unsafe { libc::syscall(SYS_FCHMODAT2, fd, name, mode, flags) }).map(drop)
-}
-
-/// Starts writing the dirty pages of `fd` back to the disk, without waiting for them.
-///
-/// # Errors
-/// sync_file_range(2).
-pub fn sync_file_range(fd: BorrowedFd<'_>) -> nix::Result<()> {
-    // SAFETY: the call takes no pointer, and `fd` is open for as long as it is borrowed.
-    let result =
-        unsafe { libc::sync_file_range(fd.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
-    Errno::result(result).map(drop)
 }
 
 /// What kind of file a directory entry names, as far as the file system says so without a look at the inode.

@@ -41,7 +41,6 @@ const FILES: &[libc::c_long] = &[
     libc::SYS_renameat2,
     libc::SYS_statx,
     libc::SYS_symlinkat,
-    libc::SYS_sync_file_range,
     libc::SYS_umask,
     libc::SYS_unlinkat,
     libc::SYS_utimensat,
