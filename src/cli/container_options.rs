@@ -284,19 +284,9 @@ pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
 
 /// Bytes with docker's units, which are powers of 1024.
 pub(super) fn parse_size(text: &str) -> Result<u64, String> {
-    let wrong = || format!("`{text}`: expected a number with b, k, m or g behind it, as in 512m");
-    let lower = text.to_ascii_lowercase();
-    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let factor = match &lower[digits.len()..] {
-        "" | "b" => 1,
-        "k" | "kb" | "kib" => 1 << 10,
-        "m" | "mb" | "mib" => 1 << 20,
-        "g" | "gb" | "gib" => 1 << 30,
-        "t" | "tb" | "tib" => 1_u64 << 40,
-        _ => return Err(wrong()),
-    };
-    let amount: u64 = digits.parse().map_err(|_| wrong())?;
-    amount.checked_mul(factor).ok_or_else(wrong)
+    container::parse_bytes(text).ok_or_else(|| {
+        format!("`{text}`: expected a number with b, k, m or g behind it, as in 512m")
+    })
 }
 
 /// A signal by name or number.

@@ -75,7 +75,7 @@ pub use probe::probe;
 pub use record::{Containers, Record, now};
 pub use run::run;
 pub use security::Security;
-pub use settings::{LogOptions, RestartPolicy, STOP_TIMEOUT, Settings, parse_signal};
+pub use settings::{LogOptions, RestartPolicy, STOP_TIMEOUT, Settings, parse_bytes, parse_signal};
 pub use size::layer_size;
 pub use status::{Finished, Identity, Running, Status};
 pub use streams::Relay;

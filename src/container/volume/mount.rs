@@ -8,7 +8,7 @@ use super::request::{
     MountRequest, Ownership, Propagation, Recursion, RequestedSource, RequestedVolume,
     clean_destination,
 };
-use super::tmpfs;
+use crate::container::settings::parse_bytes;
 
 /// The keys of one `--mount`, before it is known whether they belong together.
 #[derive(Debug, Default)]
@@ -164,7 +164,7 @@ impl Keys {
             "volume-opt" => return Err(MountFault::DriverOption(value.to_owned())),
             "image-subpath" => self.image_subpath = Some(subpath(key, value)?),
             "tmpfs-size" => {
-                let size = tmpfs::size(value).ok_or_else(|| wrong("a size, as in 64m"))?;
+                let size = parse_bytes(value).ok_or_else(|| wrong("a size, as in 64m"))?;
                 self.tmpfs.push(format!("size={size}"));
             }
             "tmpfs-mode" => {
