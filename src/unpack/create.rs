@@ -20,7 +20,7 @@ use super::extract::Extractor;
 use super::note::Content;
 use super::tar::{Archive, Entry, Extent, Kind, Time, Xattr};
 use super::tree::{NodeId, State};
-use super::writer::{Attributes, Created, SPECIAL_BITS, Stopped, settle};
+use super::writer::{Attributes, SPECIAL_BITS, Stopped, settle};
 use crate::sys::fs::{READ_DIRECTORY, fchmodat2, open_beneath};
 use crate::sys::xattr::{fsetxattr, lsetxattr, lsetxattrat};
 
@@ -65,7 +65,7 @@ impl Extractor<'_> {
         let content = self.hash_sparse(&file, path)?;
         let attributes = Attributes::of(entry, self.entries);
         let notes = self.notes.as_ref();
-        self.dropped_xattrs += settle(&file, &attributes, content, notes, self.created(), path)?;
+        self.dropped_xattrs += settle(&file, &attributes, content, notes, self.created, path)?;
         Ok(())
     }
 
@@ -178,7 +178,7 @@ impl Extractor<'_> {
             fchownat(&*dir, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)
                 .map_err(failed("change owner of"))?;
         }
-        let chmod = !self.exact_modes || entry.mode & SPECIAL_BITS != 0;
+        let chmod = !self.created.exact_modes || entry.mode & SPECIAL_BITS != 0;
         if chmod && entry.kind != Kind::Symlink {
             let changed = match fchmodat2(dir.as_fd(), name, entry.mode) {
                 // It was made a moment ago, is no link, and nobody else has access to where it is.
@@ -191,7 +191,7 @@ impl Extractor<'_> {
             changed.map_err(failed("change mode of"))?;
         }
         for (xattr, value) in &entry.xattrs {
-            let own_directory = self.exact_modes;
+            let own_directory = self.created.exact_modes;
             self.dropped_xattrs += set_xattr(xattr, path, |xattr| {
                 if !own_directory {
                     return lsetxattrat(dir.as_fd(), name, xattr, value);
@@ -212,12 +212,8 @@ impl Extractor<'_> {
         Ok(())
     }
 
-    fn created(&self) -> Created {
-        Created { own: self.own, exact_modes: self.exact_modes }
-    }
-
     fn must_chown(&self, entry: &Entry) -> bool {
-        self.own != Some((entry.uid, entry.gid))
+        self.created.own != Some((entry.uid, entry.gid))
     }
 
     /// Keeps a directory's extended attributes for the end, in place of those of an earlier entry.
@@ -271,7 +267,7 @@ impl Extractor<'_> {
     ) -> Result<(), Error> {
         let failed = |action| move |errno| Error::entry(action, path, errno);
         let metadata = self.tree.metadata(node);
-        if self.own != Some((metadata.uid, metadata.gid)) {
+        if self.created.own != Some((metadata.uid, metadata.gid)) {
             let (uid, gid) = (Uid::from_raw(metadata.uid), Gid::from_raw(metadata.gid));
             fchown(fd, Some(uid), Some(gid)).map_err(failed("change owner of"))?;
         }

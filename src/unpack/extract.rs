@@ -48,10 +48,8 @@ pub(super) struct Extractor<'a> {
     pub(super) directory_xattr_bytes: u64,
     /// This process's effective user and group.
     ids: (u32, u32),
-    /// Who owns what this thread creates, if that is certain.
-    pub(super) own: Option<(u32, u32)>,
-    /// Whether files get the mode that they are created with; then the working directory is this thread's own, too.
-    pub(super) exact_modes: bool,
+    /// What new files have. Where they get their modes, the working directory is this thread's own, too.
+    pub(super) created: Created,
     own_root: bool,
     pub(super) entries: u64,
     files: u64,
@@ -120,8 +118,7 @@ impl<'a> Extractor<'a> {
             directory_xattrs: HashMap::new(),
             directory_xattr_bytes: 0,
             ids: (uid, gid),
-            own: created.own,
-            exact_modes: created.exact_modes,
+            created,
             own_root: confined.own_root,
             entries: 0,
             files: 0,

@@ -18,7 +18,9 @@ use nix::unistd::{
 
 use super::create::{is_kept, time_spec, write_extents};
 use super::error::{Error, shown};
+use super::extract::IMPLICIT_MODE;
 use super::limits::Limits;
+use super::list::file_kind;
 use super::path::{clean, split};
 use super::tar::{Archive, Entry, Kind, Time};
 use crate::sys::fs::{PATH_DIRECTORY, READ_DIRECTORY, open_beneath, open_following};
@@ -26,8 +28,6 @@ use crate::sys::xattr::fsetxattr;
 
 /// How much is read at a time, in bytes.
 const CHUNK: usize = 256 << 10;
-/// The mode of a directory that only other entries' names imply.
-const IMPLICIT_MODE: u32 = 0o755;
 /// Set-user-ID and set-group-ID.
 const SET_ID: u32 = 0o6000;
 
@@ -410,7 +410,7 @@ fn look(parent: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<Option<FileS
 }
 
 fn is_directory(stat: &FileStat) -> bool {
-    stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits()
+    file_kind(stat.st_mode) == SFlag::S_IFDIR
 }
 
 /// Whether `..` would lead a name above where it starts.
