@@ -261,6 +261,7 @@ impl ContainerArgs {
             stdin_once: self.interactive && stdin_once,
             health: self.health.check(what)?,
             pid_file: self.pidfile.as_ref().map(absolute).transpose()?,
+            ..Settings::default()
         })
     }
 }

@@ -19,6 +19,7 @@ mod files;
 mod freeze;
 mod health;
 mod ids;
+mod keep_groups;
 mod layer;
 mod lifecycle;
 mod log;

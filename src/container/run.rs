@@ -7,7 +7,7 @@ use super::monitor::Watcher;
 use super::options::RunOptions;
 use super::record::{Containers, Record, now};
 use super::status::{Finished, Identity};
-use super::{Ending, Error, ids, prepare, streams, volume};
+use super::{Ending, Error, ids, keep_groups, prepare, streams, volume};
 use crate::oci::runtime_spec::Spec;
 use crate::runtime::{self, ExitStatus, Groups, Stdio};
 use crate::store::Store;
@@ -83,6 +83,7 @@ fn start_and_wait(
         die_with_parent: true,
         mounts: joined.take_mounts(),
         init: options.settings.init,
+        keep_groups: keep_groups::are_kept(record),
         confined: volume::confined(&record.mounts),
         ..runtime::Options::default()
     };

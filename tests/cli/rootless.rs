@@ -1,10 +1,10 @@
 //! Ordinary users.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 
 use crate::support::command::Cmd;
-use crate::support::env::TestEnv;
+use crate::support::env::{TestEnv, program};
 use crate::support::fixtures;
 use crate::support::require::Need::{Root, Tool};
 use crate::support::tree;
@@ -95,4 +95,45 @@ fn a_container_runs_on_and_is_joined() {
     user.mydocker(["exec", "on", "sh", "-c", "exit 3"]).run().exits(3);
     user.mydocker(["rm", "-f", "on"]).ok();
     assert_eq!(user.mydocker(["ps", "-aq"]).ok(), "");
+}
+
+#[test]
+fn the_groups_of_the_caller_are_kept_on_request() {
+    require!(Root, Tool("setpriv"), Tool("newuidmap"));
+    let env = TestEnv::new();
+    let user = User::new(&env, Allowed::ManyIds).in_groups(&[54_321]);
+    user.mydocker(["import"]).arg(fixtures::path("busybox.tar")).ok();
+    let file = env.folder().join("of-the-group");
+    fs::write(&file, "read\n").unwrap();
+    chown(&file, Some(0), Some(54_321)).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+    let volume = format!("{}:/file", file.display());
+    let options = ["-v", &volume, "busybox", "cat", "/file"];
+    let keep = ["--group-add", "keep-groups"];
+    let run = |more: &[&str]| user.mydocker(["run", "--rm"]).args(more).args(options).run();
+    run(&[]).exits(1).says("Permission denied");
+    run(&keep).success().prints("read\n");
+    let asks = |more: &[&str]| {
+        let detached = ["run", "-d", "--name", "box", "-v", &volume];
+        user.mydocker(detached).args(more).args(["busybox", "sleep", "1000"]).ok();
+        let asked = user.mydocker(["exec", "box", "cat", "/file"]).run();
+        // Root's own are no ordinary user's, and stay outside.
+        let of_root = Cmd::new("setpriv").args(["--groups=0,54321", "--"]).arg(program());
+        let of_root = of_root.args(["exec", "box", "cat", "/file"]);
+        let of_root = of_root.env("MYDOCKER_ROOT", user.root()).env("MYDOCKER_RUN", user.run());
+        of_root.run().exits(1).says("Permission denied");
+        user.mydocker(["rm", "-f", "box"]).ok();
+        asked
+    };
+    asks(&[]).exits(1).says("Permission denied");
+    asks(&keep).success().prints("read\n");
+    run(&["--group-add", "keep-groups", "--group-add", "7"]).fails(125, &["keep-groups", "beside"]);
+}
+
+#[test]
+fn the_groups_of_root_are_not_kept() {
+    require!(Root);
+    let env = TestEnv::with_busybox();
+    env.run(&["--group-add", "keep-groups", "busybox", "true"])
+        .fails(125, &["keep-groups", "ordinary users"]);
 }

@@ -17,7 +17,7 @@ use super::super::log::{Log, Stream};
 use super::super::record::{Containers, Record, boot_id, now, replace, to_json};
 use super::super::status::{Finished, Identity};
 use super::super::volume::{confined, shift_owners};
-use super::super::{Error, prepare};
+use super::super::{Error, keep_groups, prepare};
 use super::listener::Listener;
 use super::lock::lock;
 use super::message::{Client, Event, Failed};
@@ -156,6 +156,7 @@ impl<'a> Life<'a> {
             every_controller: true,
             mounts: joined.take_mounts(),
             init: self.record.settings.init,
+            keep_groups: keep_groups::are_kept(&self.record),
             confined: confined(&self.record.mounts),
             ..runtime::Options::default()
         };
