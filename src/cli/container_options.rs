@@ -137,6 +137,18 @@ impl ContainerArgs {
         self.user_namespace() == UserNamespace::Host
     }
 
+    /// The containers, by name, whose namespaces it joins.
+    pub(super) fn joined(&self) -> Vec<String> {
+        let mut names = self.namespaces.joined();
+        if let Network::Container(name) = &self.network {
+            names.push(name.clone());
+        }
+        if let Some(UserNamespace::Container(name)) = &self.userns {
+            names.push(name.clone());
+        }
+        names
+    }
+
     fn namespaces(&self, what: &str) -> Result<Namespaces, Failure> {
         let shared =
             self.namespaces.shares_names() || matches!(self.network, Network::Container(_));

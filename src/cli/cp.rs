@@ -136,7 +136,7 @@ impl<'a> Copy<'a> {
         if !nix::unistd::geteuid().is_root()
             && container::needs_mounts(&containers, name).doing(what)?
         {
-            enter_user_namespace()?;
+            enter_user_namespace(global, |_| Vec::new())?;
         }
         let mut warn = |text: &str| output::warning(&format!("{what}: {text}"));
         let files = open_files(&containers, name, hold, &mut warn).doing(what)?;

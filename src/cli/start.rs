@@ -30,6 +30,13 @@ pub(super) struct Args {
     container: Vec<String>,
 }
 
+impl Args {
+    /// The containers that are named.
+    pub(super) fn names(&self) -> &[String] {
+        &self.container
+    }
+}
+
 pub(super) fn run(global: &Global, args: &Args) -> Outcome {
     if !args.attach && !args.interactive {
         let all = if args.all { stop_options::all(global, "start", false)? } else { Vec::new() };

@@ -133,7 +133,7 @@ impl Preparation<'_> {
         let options = self.options;
         let joins = Joins::find(self.containers, options);
         let joins = joins.map_err(|error| Error::Join(error.into()))?;
-        self.record.joins.clone_from(&joins.list);
+        self.record.joins = joins.list.iter().chain(&joins.users).cloned().collect();
         let hostname = spec::hostname(options, &joins, &self.record.id);
         match &joins.network {
             Some(other) => files::share(&self.containers.folder(&other.id), &folder)?,

@@ -137,3 +137,44 @@ fn the_groups_of_root_are_not_kept() {
     env.run(&["--group-add", "keep-groups", "busybox", "true"])
         .fails(125, &["keep-groups", "ordinary users"]);
 }
+
+#[test]
+fn containers_join_each_other() {
+    require!(Root, Tool("setpriv"), Tool("newuidmap"));
+    for allowed in [Allowed::ManyIds, Allowed::OneId] {
+        let env = TestEnv::new();
+        let user = User::new(&env, allowed);
+        user.mydocker(["import"]).arg(fixtures::path("busybox.tar")).ok();
+        let first = ["run", "-d", "--name", "first", "busybox", "sh", "-c"];
+        user.mydocker(first).arg("echo mark >/dev/shm/mark; exec sleep 1000").ok();
+        let kinds = ["ipc", "net", "pid", "user", "uts"];
+        let links = "for n in ipc net pid user uts; do readlink /proc/self/ns/$n; done";
+        let theirs = user.mydocker(["exec", "first", "sh", "-c", links]).ok();
+        for (option, kind) in
+            [("--ipc", "ipc"), ("--network", "net"), ("--pid", "pid"), ("--uts", "uts")]
+        {
+            let run = ["run", "--rm", option, "container:first", "busybox", "sh", "-c", links];
+            let own = user.mydocker(run).ok();
+            for (at, (own, theirs)) in own.lines().zip(theirs.lines()).enumerate() {
+                let shared = kinds[at] == kind || kinds[at] == "user";
+                assert_eq!(own == theirs, shared, "{option}: {own} {theirs}");
+            }
+        }
+        let memory = ["run", "--rm", "--ipc", "container:first", "busybox", "cat", "/dev/shm/mark"];
+        user.mydocker(memory).run().success().prints("mark\n");
+        let second = ["run", "-d", "--name", "second", "--userns", "container:first"];
+        let second = user.mydocker(second).args(["--pid", "container:first", "busybox"]);
+        second.args(["sleep", "2000"]).ok();
+        let seen = "ps | grep -c '[s]leep [12]000'";
+        let exec = user.mydocker(["exec", "second", "sh", "-c", seen]).run();
+        exec.success().prints("2\n");
+        user.mydocker(["stop", "-t", "0", "second"]).ok();
+        user.mydocker(["stop", "-t", "0", "first"]).ok();
+        let start = user.mydocker(["start", "second"]).run();
+        start.fails(1, &["first is not running"]);
+        user.mydocker(["start", "first"]).ok();
+        user.mydocker(["start", "second"]).ok();
+        user.mydocker(["exec", "second", "sh", "-c", seen]).run().success().prints("2\n");
+        user.mydocker(["rm", "-f", "first", "second"]).ok();
+    }
+}
