@@ -137,6 +137,11 @@ impl ContainerArgs {
         self.user_namespace() == UserNamespace::Host
     }
 
+    /// Whether its user types into a terminal of it, and so may type the keys that leave it.
+    pub(super) fn takes_keys(&self) -> bool {
+        self.interactive && self.tty
+    }
+
     /// The containers, by name, whose namespaces it joins.
     pub(super) fn joined(&self) -> Vec<String> {
         let mut names = self.namespaces.joined();

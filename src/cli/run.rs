@@ -34,7 +34,7 @@ impl Args {
 
     /// Whether the container may outlive this command. A monitor sees to itself.
     fn has_monitor(&self) -> bool {
-        self.detach || self.attach.may_leave()
+        self.detach || self.attach.may_leave() || self.container.takes_keys()
     }
 }
 
