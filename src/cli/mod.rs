@@ -405,6 +405,15 @@ impl Global {
         Journal::new(&self.root()).tell("image", action, id, &[("name", name)]);
     }
 
+    /// Writes down what has just been done with a container, if it is still there.
+    fn tell_container(&self, name: &str, action: &str, more: &[(&str, &str)]) {
+        if let Ok(containers) = self.containers()
+            && let Ok(record) = containers.find(name)
+        {
+            containers.tell(&record, action, more);
+        }
+    }
+
     fn containers(&self) -> Result<Containers, crate::container::Error> {
         Containers::open(&self.root(), &self.run())
     }

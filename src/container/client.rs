@@ -181,6 +181,9 @@ impl Session<'_> {
             && let Some((rows, columns)) = user_window()
         {
             let _ = self.connection.send(&Request::Window(rows, columns));
+            let (height, width) = (rows.to_string(), columns.to_string());
+            let size = [("height", height.as_str()), ("width", &width)];
+            self.containers.tell(self.record, "resize", &size);
         }
     }
 }

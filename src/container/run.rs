@@ -30,6 +30,7 @@ pub fn run(
             let code = status.code();
             let finished = Finished { code, at: now(), oom_killed };
             containers.tell_end(&record, finished);
+            containers.tell_unmounts(&record);
             finish(containers, &record, options.settings.remove, (code, oom_killed))?;
             Ok(code)
         }
@@ -99,6 +100,7 @@ fn start_and_wait(
     containers.set_running(&record.id, Identity::of(process.pid()), None, groups)?;
     prepare::write_pid(record, process.pid())?;
     containers.tell(record, "attach", &[]);
+    containers.tell_mounts(record);
     containers.tell(record, "start", &[]);
     containers.begin_health(record)?;
     let watcher = Watcher::start(containers, record);

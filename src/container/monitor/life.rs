@@ -192,6 +192,7 @@ impl<'a> Life<'a> {
             record.error = None;
         })?;
         self.containers.begin_health(&self.record)?;
+        self.containers.tell_mounts(&self.record);
         self.containers.tell(&self.record, "start", &[]);
         Ok(())
     }
@@ -276,6 +277,7 @@ impl<'a> Life<'a> {
             }
             let finished = Finished { code, at: now(), oom_killed };
             self.containers.tell_end(&self.record, finished);
+            self.containers.tell_unmounts(&self.record);
             let Some(again) = self.write_down_end(finished)? else { return Ok(()) };
             self.farewell(code);
             if !again {
