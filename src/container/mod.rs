@@ -46,6 +46,7 @@ mod usage;
 mod user;
 mod volume;
 mod wait;
+mod yaml;
 
 pub use adjust::{Adjustments, Host, Limits, Tmpfs, Ulimit};
 pub use attach::{Signals, attach, write_all};
