@@ -90,6 +90,6 @@ pub use usage::VolumeUsage;
 pub use volume::{
     MountFault, MountPoint, MountRequest, MountRequests, MountSource, Ownership, Propagation,
     Recursion, RequestedSource, RequestedVolume, Volume, VolumeError, Volumes, VolumesFrom,
-    prune_volumes, remove_volume,
+    parse_options as parse_volume_options, prune_volumes, remove_volume,
 };
 pub use wait::{Condition, wait_until};

@@ -128,6 +128,22 @@ fn input_alone_is_passed_on_until_it_ends() {
 }
 
 #[test]
+fn create_takes_the_streams_that_start_is_for() {
+    require!(Root);
+    let env = TestEnv::with_busybox();
+    let start = |options: &[&str]| {
+        let create = env.mydocker(["create", "-i", "--name", "made"]).args(options);
+        create.args(["busybox", "sh", "-c", "timeout 1 cat; echo $?"]).ok();
+        let start = env.mydocker(["start", "-a", "-i", "made"]).input("line\n").ok();
+        env.mydocker(["rm", "made"]).ok();
+        start
+    };
+    assert_eq!(start(&["-a", "STDIN", "-a", "stdout"]), "line\n0\n");
+    assert_eq!(start(&["--attach", "stdout"]), "line\n143\n");
+    env.mydocker(["create", "-a", "nosuch", "busybox"]).run().exits(125).says("--attach");
+}
+
+#[test]
 fn what_cannot_be_attached_to() {
     require!(Root);
     let env = TestEnv::with_busybox();
