@@ -23,6 +23,7 @@ mod push;
 mod remove;
 mod repair;
 mod save;
+mod supply;
 mod tag;
 mod transfer;
 mod verify;

@@ -3,7 +3,8 @@
 use std::io::{self, Read};
 use std::sync::OnceLock;
 
-use super::layers::{self, Build, Source};
+use super::layers::{self, Build};
+use super::supply::Source;
 use super::transfer::{self, Origin};
 use super::{Error, Event, Image, Observer};
 use crate::oci::descriptor::Descriptor;

@@ -16,7 +16,8 @@ use std::sync::Mutex;
 use nix::fcntl::OFlag;
 
 use super::ahead::{self, Ready};
-use super::layers::{self, Build, Source};
+use super::layers::{self, Build};
+use super::supply::Nowhere;
 use super::{Error, Event, Image, Observer, pull};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::{Algorithm, DiffId, Digest, Hasher, ImageId, VerifyReader};
@@ -310,7 +311,7 @@ impl Import<'_> {
             parallel: 2,
             vouched,
             ready: Mutex::new(ready),
-            ..Build::new(store, staging, layers, diff_ids, &Staged, limits)
+            ..Build::new(store, staging, layers, diff_ids, &Nowhere, limits)
         };
         let built = build.tree_of(&id)?;
         let digest = self.staging.write_blob(manifest_bytes)?;
@@ -418,15 +419,6 @@ impl Import<'_> {
 
     fn not_an_image(&self, why: &'static str) -> Error {
         Error::NotAnImage { path: self.input.shown(), why }
-    }
-}
-
-/// The source of layers that have been staged before the tree is built, so that none is left to fetch.
-struct Staged;
-
-impl Source for Staged {
-    fn open(&self, layer: &Descriptor, _: u64) -> Result<Box<dyn Read + Send + '_>, Error> {
-        Err(crate::store::Error::Vanished(layer.digest.clone()).into())
     }
 }
 
