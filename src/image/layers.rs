@@ -53,6 +53,8 @@ pub(super) struct Build<'a> {
     pub(super) vouched: bool,
     /// Layers of which an earlier process had left something.
     pub(super) resumed: Mutex<HashSet<Digest>>,
+    /// Layers whose copies in the store have turned out to be damaged.
+    pub(super) spoiled: Mutex<HashSet<Digest>>,
     pub(super) sharing: Sharing,
     /// Set when a layer has failed: what comes of the others is of no use now.
     pub(super) stopped: AtomicBool,
@@ -103,6 +105,7 @@ impl<'a> Build<'a> {
             parallel: 1,
             vouched: true,
             resumed: Mutex::default(),
+            spoiled: Mutex::default(),
             sharing: Sharing::Links,
             stopped: AtomicBool::default(),
             limits,
