@@ -4,8 +4,7 @@ use std::io::IsTerminal as _;
 
 use super::container_filter::Filters;
 use super::failure::{Failure, While as _, chain};
-use super::prune::point_in_time;
-use super::{Global, Outcome, output};
+use super::{Global, Outcome, moment, output};
 use crate::container::{self, Containers, Record, layer_size};
 
 /// Manage containers
@@ -59,7 +58,7 @@ pub(super) fn prune_containers(
         filters.iter().cloned().partition(|filter| filter.starts_with("until="));
     let mut until = i64::MAX;
     for filter in &untils {
-        let time = filter.strip_prefix("until=").and_then(point_in_time);
+        let time = filter.strip_prefix("until=").and_then(moment::seconds_at);
         let why = "expected a time, or how long ago, as in 24h";
         let refuse = || container::Error::Value { what: "filter", value: filter.clone(), why };
         until = until.min(time.ok_or_else(refuse)?);
@@ -85,6 +84,7 @@ pub(super) fn prune_containers(
             }
         }
     }
+    containers.tell_prune("container", freed);
     Ok((freed, code))
 }
 

@@ -264,5 +264,7 @@ pub(super) fn prune_volumes(
     if !names.is_empty() {
         output::data(&format!("Deleted Volumes:\n{}\n\n", names.join("\n")));
     }
-    done.map(|()| freed)
+    done?;
+    containers.tell_prune("volume", freed);
+    Ok(freed)
 }

@@ -8,6 +8,7 @@ pub mod pty;
 pub mod registry;
 #[macro_use]
 pub mod require;
+pub mod systemd;
 pub mod token_server;
 pub mod tree;
 pub mod user;

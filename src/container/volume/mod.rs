@@ -24,6 +24,7 @@ mod remove;
 mod request;
 mod resolve;
 pub(super) mod tmpfs;
+mod told;
 
 use std::collections::BTreeMap;
 use std::fs;
