@@ -23,6 +23,7 @@ mod push;
 mod remove;
 mod repair;
 mod save;
+mod supply;
 mod tag;
 mod transfer;
 mod verify;
@@ -72,6 +73,8 @@ pub trait Observer: Sync {
 pub enum Event<'a> {
     /// The layers of the image are known, base first.
     Layers(&'a [Descriptor]),
+    /// The store's copy of a layer is damaged, and is replaced.
+    Damaged(&'a Digest),
     /// Extended attributes were left out, as many as said, since the store's file system cannot hold them.
     DroppedAttributes(u64),
     /// A layer's bytes are in the store already.

@@ -19,6 +19,7 @@ use super::process::Process;
 use super::protocol::{Command, Failure, Report};
 use super::state::{Entry, Record, States, Status};
 use super::stats::Stats;
+use super::systemd::Unit;
 use crate::oci::runtime_spec::linux::Resources;
 use crate::oci::runtime_spec::{self, Spec};
 
@@ -286,6 +287,9 @@ impl Container {
         let linux = spec.linux.get_or_insert_default();
         let resources = linux.resources.get_or_insert_default();
         change(resources);
+        if let Some(unit) = &self.record.unit {
+            unit.update(&self.groups().settings(resources)?)?;
+        }
         self.groups().update(resources)?;
         self.entry.write_spec(&spec)
     }
@@ -319,7 +323,7 @@ impl Container {
     }
 
     /// Removes a container that has ended, or was never started; with `force`, whatever it does. Returns what went wrong
-    /// that does not keep it from being gone: `poststop` hooks that failed.
+    /// that does not keep it from being gone: a unit that systemd was not there to end, `poststop` hooks that failed.
     ///
     /// # Errors
     /// [`Error::Status`] if it runs.
@@ -340,11 +344,13 @@ impl Container {
                 return Err(self.refuse("delete", "its first process does not end"));
             }
         }
+        let stopped = self.record.unit.as_ref().map_or(Ok(()), Unit::stop);
         self.groups().delete()?;
         self.entry.remove()?;
         let state = self.hook_state(Status::Stopped);
         let run = |hook| hooks::run("poststop", std::slice::from_ref(hook), &state).err();
-        Ok(self.record.hooks.poststop.iter().filter_map(run).collect())
+        let hooks = self.record.hooks.poststop.iter().filter_map(run);
+        Ok(stopped.err().into_iter().chain(hooks).collect())
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 
 use super::explain::Cause;
+use super::systemd::BusError;
 
 /// Why a container could not be made, started, or cleaned up.
 #[derive(Debug, thiserror::Error)]
@@ -165,6 +166,17 @@ pub enum Error {
         id: String,
         /// Why not, as engines look for it: `container not running`.
         reason: &'static str,
+    },
+    /// systemd did not make, change or end a unit.
+    #[error("have systemd {action} the unit `{unit}`")]
+    Systemd {
+        /// The verb.
+        action: &'static str,
+        /// Its name.
+        unit: String,
+        /// Why not.
+        #[source]
+        source: BusError,
     },
     /// The parent and the child do not understand each other any more.
     #[error("talk to the container's first process")]

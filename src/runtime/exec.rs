@@ -16,7 +16,7 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, setns};
 use nix::unistd::{Pid, geteuid};
 
-use super::cgroup::MOUNT_POINT;
+use super::cgroup::{MOUNT_POINT, members};
 use super::child;
 use super::error::Error;
 use super::groups::Groups;
@@ -142,7 +142,7 @@ fn open_groups(
                 let below = groups.controller_of(directory).and_then(below);
                 let directory =
                     below.map_or_else(|| directory.clone(), |path| directory.join(path));
-                open(&directory.join("tasks"), true)
+                open(&members(&directory), true)
             });
             Ok((tasks.collect::<Result<_, _>>()?, Vec::new()))
         }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::mount_options::OPTIONS;
 use super::seccomp::{ARCHITECTURE_NAMES, FLAG_NAMES};
+use super::systemd::ANNOTATIONS;
 use crate::oci::capability::{Capability, CapabilitySet};
 use crate::oci::runtime_spec::coverage::{self, Support, is_honoured};
 use crate::oci::runtime_spec::{VERSION, hooks};
@@ -46,8 +47,8 @@ const MEMORY_MODES: [&str; 7] = [
 const MEMORY_FLAGS: [&str; 3] =
     ["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"];
 
-/// The features as the specification's JSON. `systemd` says whether the caller lets systemd make control groups.
-pub fn features(systemd: bool) -> Value {
+/// The features as the specification's JSON.
+pub fn features() -> Value {
     let enabled = |path: &str| json!({ "enabled": is_honoured(path) });
     let capabilities: Vec<String> = CapabilitySet::all().iter().map(|c| c.to_string()).collect();
     debug_assert_eq!(capabilities.len(), usize::from(Capability::COUNT));
@@ -62,8 +63,8 @@ pub fn features(systemd: bool) -> Value {
             "cgroup": {
                 "v1": true,
                 "v2": true,
-                "systemd": systemd,
-                "systemdUser": false,
+                "systemd": true,
+                "systemdUser": true,
                 "rdma": is_honoured("linux.resources.rdma"),
             },
             "seccomp": {
@@ -86,8 +87,8 @@ pub fn features(systemd: bool) -> Value {
         "annotations": {
             "org.mydocker.version": env!("CARGO_PKG_VERSION"),
         },
-        // Annotations steer nothing (CVE-2026-94603).
-        "potentiallyUnsafeConfigAnnotations": [],
+        // Others steer nothing (CVE-2026-94603), and these only where systemd makes the groups.
+        "potentiallyUnsafeConfigAnnotations": [ANNOTATIONS],
     })
 }
 
@@ -138,7 +139,7 @@ mod tests {
 
     #[test]
     fn features_are_what_holds() {
-        let features = features(false);
+        let features = features();
         let at = |pointer: &str| features.pointer(pointer).unwrap();
         assert_eq!(at("/linux/intelRdt/enabled"), &json!(false));
         assert_eq!(at("/linux/netDevices/enabled"), &json!(true));

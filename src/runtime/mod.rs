@@ -36,6 +36,7 @@ mod share;
 mod spawn;
 mod state;
 mod stats;
+mod systemd;
 mod tune;
 mod visit;
 
@@ -56,4 +57,5 @@ pub use seal::{is_sealed, seal, seal_for};
 pub use share::open_mount;
 pub use state::{Entry, Record, States, Status};
 pub use stats::Stats;
+pub use systemd::{BusError, Manager, Unit};
 pub use visit::{Visitor, visit};

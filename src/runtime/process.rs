@@ -15,6 +15,7 @@ use super::protocol::{Command, ParentEnd, Report};
 use super::seal;
 use super::seccomp;
 use super::spawn;
+use super::systemd::Unit;
 use super::tune;
 use crate::oci::runtime_spec::seccomp::Seccomp;
 use crate::oci::runtime_spec::{Hook, Spec};
@@ -109,8 +110,7 @@ fn clone_and_set_up(
     if seal::is_needed(plan.ids.as_ref()) && !seal::is_sealed() {
         return Err(Error::Unsealed);
     }
-    let linux = spec.linux.as_ref();
-    let mut cgroup = Cgroup::plan(bundle, linux, &options, plan.ids.is_some())?;
+    let mut cgroup = Cgroup::plan(bundle, spec, &options, plan.ids.is_some())?;
     cgroup.delegate_to(spec, plan.ids.as_ref());
     cgroup.make_room_for(plan.process.scheduler);
     (plan.cgroup, plan.cgroup_path) = (cgroup.view(), cgroup.path().to_owned());
@@ -197,6 +197,7 @@ impl Process {
         self.send(Command::Mapped)?;
         let mut groups = Vec::new();
         if let Some(cgroup) = &mut self.cgroup {
+            cgroup.start_unit(self.pid)?;
             cgroup.make_v1()?;
             groups = cgroup.open_v1()?;
             if cgroup.is_missing() {
@@ -399,6 +400,11 @@ impl Process {
     /// The directories of the container's control group, one a hierarchy.
     pub fn cgroup_directories(&self) -> Vec<PathBuf> {
         self.cgroup.as_ref().map(Cgroup::directories).unwrap_or_default()
+    }
+
+    /// The unit of systemd's that its control group belongs to.
+    pub(super) fn unit(&self) -> Option<Unit> {
+        self.cgroup.as_ref().and_then(Cgroup::unit).cloned()
     }
 
     /// Sends a signal, by number.

@@ -187,6 +187,13 @@ pub fn has_all_ids() -> bool {
     map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
+/// Whether this process is an ordinary user's, also where that one has become root of a user namespace beforehand, as with a
+/// rootless engine; root of a container, who may be called so there, is none.
+pub fn is_ordinary() -> bool {
+    let called_root = || std::env::var_os("USER").is_some_and(|user| user == "root");
+    !nix::unistd::geteuid().is_root() || (!has_all_ids() && !called_root())
+}
+
 /// Whether this process's user namespace has a group of the number `gid`.
 pub fn has_group(gid: u32) -> bool {
     let map = fs::read_to_string("/proc/self/gid_map").unwrap_or_default();

@@ -21,6 +21,7 @@ mod contents;
 mod copy;
 mod cp;
 mod crash;
+mod damaged_blobs;
 mod detached;
 mod devices;
 mod disk_usage;

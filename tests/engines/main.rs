@@ -16,6 +16,7 @@ mod support;
 mod containerd;
 mod docker;
 mod podman;
+mod systemd;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -1,7 +1,8 @@
 //! The container's control group: made, filled with limits, joined, removed; version 2 and version 1.
 //!
 //! A version 2 group is there before the process, which is cloned into it. Version 1 groups are joined while the child is
-//! busy mounting; only those controllers are used that a limit needs, as each costs a group to make, join and remove.
+//! busy mounting; only those controllers are used that a limit needs, as each costs a group to make, join and remove. Where
+//! systemd makes the groups ([`systemd`]), that is done meanwhile, of either version.
 
 mod devices;
 mod files;
@@ -14,7 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::unistd::Uid;
+use nix::unistd::{Pid, Uid};
 
 use super::defaults;
 use super::error::Error;
@@ -22,6 +23,7 @@ use super::host::{CgroupVersion, cgroup_version};
 use super::idmap::IdMap;
 use super::process::{Bundle, Options};
 use super::rootless;
+use super::systemd::{self, Unit};
 use crate::oci::runtime_spec::linux::{DeviceRule, Linux, NamespaceKind, Resources};
 use crate::oci::runtime_spec::{Mount, Spec};
 use crate::sys::schedule::SchedAttr;
@@ -66,16 +68,21 @@ pub(super) struct Cgroup {
     every_controller: bool,
     /// Whether the program is scheduled in real time, for which a new version 1 group has no budget.
     real_time: bool,
+    /// What systemd is to make.
+    planned: Option<systemd::Planned>,
+    /// What systemd has made.
+    unit: Option<Unit>,
 }
 
 impl Cgroup {
     /// Works out what is to be made, and makes nothing.
     pub(super) fn plan(
         bundle: &Bundle,
-        linux: Option<&Linux>,
+        spec: &Spec,
         options: &Options,
         user_namespace: bool,
     ) -> Result<Self, Error> {
+        let linux = spec.linux.as_ref();
         let empty = Resources::default();
         let resources = linux.and_then(|linux| linux.resources.as_ref()).unwrap_or(&empty);
         let version = cgroup_version();
@@ -96,9 +103,20 @@ impl Cgroup {
             // What the specification says that every container has can be used, whatever an engine forgot to allow.
             devices.extend(defaults::allowed_devices());
         }
+        let mut planned = None;
+        if options.systemd_cgroup {
+            let mut plan = systemd::Planned::new(&bundle.id, spec, &settings)?;
+            if version == CgroupVersion::V1 && !devices.is_empty() {
+                plan.allow_devices(devices::systemd_list(&devices)?);
+            }
+            planned = Some(plan);
+        }
         let cgroup = Self {
             version,
-            path: path(bundle, linux, options)?,
+            path: match &planned {
+                Some(plan) => plan.path().to_owned(),
+                None => path(bundle, linux, options)?,
+            },
             settings,
             devices,
             delegate: None,
@@ -106,6 +124,8 @@ impl Cgroup {
             made: Vec::new(),
             every_controller: options.every_controller,
             real_time: false,
+            planned,
+            unit: None,
         };
         match (version, cgroup.settings.first()) {
             (CgroupVersion::None, Some(setting)) => Err(missing(setting)),
@@ -184,9 +204,28 @@ impl Cgroup {
         names
     }
 
+    /// The unit of systemd's that they belong to.
+    pub(super) fn unit(&self) -> Option<&Unit> {
+        self.unit.as_ref()
+    }
+
+    /// Has systemd make the groups with this process in them, if that is who makes them.
+    pub(super) fn start_unit(&mut self, pid: Pid) -> Result<(), Error> {
+        let Some(planned) = self.planned.take() else { return Ok(()) };
+        let unit = planned.unit().clone();
+        planned.start(pid)?;
+        self.unit = Some(unit);
+        if self.version != CgroupVersion::V2 {
+            return Ok(());
+        }
+        let directory = Path::new(MOUNT_POINT).join(&self.path);
+        self.made.push(directory.clone());
+        self.fill_v2(&directory)
+    }
+
     /// Makes the version 2 group, with its limits.
     pub(super) fn make_v2(&mut self) -> Result<(), Error> {
-        if self.version != CgroupVersion::V2 {
+        if self.version != CgroupVersion::V2 || self.planned.is_some() {
             return Ok(());
         }
         let directory = Path::new(MOUNT_POINT).join(&self.path);
@@ -200,14 +239,18 @@ impl Cgroup {
             }
             Err(error) => return Err(error),
         }
+        self.fill_v2(&directory)
+    }
+
+    fn fill_v2(&mut self, directory: &Path) -> Result<(), Error> {
         let mut enabled = false;
         for setting in &self.settings {
-            let mut written = apply(&directory, setting);
+            let mut written = apply(directory, setting);
             if matches!(written, Err(Error::Cgroup { source: Errno::ENOENT, .. })) && !enabled {
                 // The usual case is that the controllers have been enabled by the first container.
-                self.enable(&directory)?;
+                self.enable(directory)?;
                 enabled = true;
-                written = apply(&directory, setting);
+                written = apply(directory, setting);
             }
             match written {
                 Err(Error::Cgroup { source: Errno::ENOENT, .. }) if setting.optional => {}
@@ -215,11 +258,11 @@ impl Cgroup {
                 written => written?,
             }
         }
-        let opened = fs::File::open(&directory).map_err(|error| failed("open", &directory, &error));
+        let opened = fs::File::open(directory).map_err(|error| failed("open", directory, &error));
         let opened = opened?;
-        devices::attach(&opened, &directory, &self.devices)?;
+        devices::attach(&opened, directory, &self.devices)?;
         if let Some(uid) = self.delegate {
-            delegate(&directory, uid)?;
+            delegate(directory, uid)?;
         }
         self.directory = Some(opened.into());
         Ok(())
@@ -239,7 +282,9 @@ impl Cgroup {
                 let file = group.join("cgroup.subtree_control");
                 let value = format!("+{controller}");
                 let mut written = write(&file, &value);
-                if matches!(written, Err(Error::Cgroup { source: Errno::EBUSY, .. })) {
+                let busy = matches!(written, Err(Error::Cgroup { source: Errno::EBUSY, .. }));
+                // Where systemd manages the groups, it is not for others to move processes.
+                if busy && self.unit.is_none() {
                     // A group that is not the first of all cannot both have processes and hand controllers on: inside of
                     // another container, the processes of the mount's root move aside.
                     move_processes(group)?;
@@ -268,7 +313,9 @@ impl Cgroup {
                 return Err(missing(settings().next().unwrap_or(&rules)));
             }
             let directory = hierarchy.join(&self.path);
-            match make(&directory) {
+            // systemd has made some of them, for the controllers that it knows.
+            let there = self.unit.is_some() && directory.exists();
+            match if there { Ok(()) } else { make(&directory) } {
                 // Nothing asks for this group: without it, the container is where its caller is.
                 Err(Error::Cgroup {
                     source: Errno::EROFS | Errno::EACCES | Errno::EPERM, ..
@@ -298,6 +345,12 @@ impl Cgroup {
                 }
             }
         }
+        if self.unit.is_some() {
+            // By these systemd knows what belongs to a unit, and so what `exec` starts is to be in them, too.
+            let own = ["systemd", "unified"]
+                .map(|name| Path::new(MOUNT_POINT).join(name).join(&self.path));
+            self.made.extend(own.into_iter().filter(|directory| directory.exists()));
+        }
         Ok(())
     }
 
@@ -311,7 +364,7 @@ impl Cgroup {
             return Ok(Vec::new());
         }
         let open = |directory: &PathBuf| {
-            let path = directory.join("tasks");
+            let path = members(directory);
             let file = fs::OpenOptions::new().write(true).open(&path);
             file.map(OwnedFd::from).map_err(|error| failed("open", &path, &error))
         };
@@ -322,12 +375,18 @@ impl Cgroup {
     /// has left running is killed.
     pub(super) fn delete(&mut self) -> Result<(), Error> {
         self.directory = None;
-        let mut result = Ok(());
+        let mut result = self.unit.take().map_or(Ok(()), |unit| unit.stop());
         for directory in std::mem::take(&mut self.made) {
             result = result.and(remove(&directory));
         }
         result
     }
+}
+
+/// The file by which a group is joined: that of version 1 which takes a thread, if it has one.
+pub(super) fn members(directory: &Path) -> PathBuf {
+    let tasks = directory.join("tasks");
+    if tasks.exists() { tasks } else { directory.join("cgroup.procs") }
 }
 
 /// The version 1 controllers that are mounted, one a hierarchy.
@@ -347,14 +406,13 @@ fn path(bundle: &Bundle, linux: Option<&Linux>, options: &Options) -> Result<Pat
         field: "linux.cgroupsPath".to_owned(),
         reason: reason.to_owned(),
     };
-    if options.systemd_cgroup {
-        return Err(Error::Unsupported { field: "--systemd-cgroup".to_owned() });
-    }
     let parent = options.cgroup_parent.clone().unwrap_or_else(|| PathBuf::from(PARENT));
     let path = match linux.and_then(|linux| linux.cgroups_path.as_deref()) {
         None | Some("") => parent.join(&bundle.id),
         Some(path) if path.contains(':') => {
-            return Err(invalid("systemd's `slice:prefix:name` is not supported, only a path"));
+            return Err(invalid(
+                "it is systemd's `slice:prefix:name`, which needs --systemd-cgroup",
+            ));
         }
         Some(path) if path.starts_with('/') => PathBuf::from(path),
         Some(path) => parent.join(path),
