@@ -4,6 +4,8 @@
 
 #[path = "../support/connect_proxy.rs"]
 mod connect_proxy;
+#[path = "../support/disk.rs"]
+mod disk;
 #[path = "../support/fake_registry.rs"]
 mod fake_registry;
 #[path = "../support/limited.rs"]
@@ -70,6 +72,7 @@ mod services;
 mod sharing;
 mod shown;
 mod signals;
+mod steps;
 mod system;
 mod tag;
 mod terminal;
