@@ -39,6 +39,7 @@ mod golden;
 mod health;
 mod history;
 mod hostile_images;
+mod image_races;
 mod images;
 mod import;
 mod isolation;
