@@ -120,9 +120,6 @@ pub(super) struct Plan {
 impl Plan {
     /// Plans `spec`, opening what it names on the host.
     pub(super) fn new(bundle: &Bundle, spec: &Spec, options: &mut Options) -> Result<Self, Error> {
-        if let Some(field) = spec.unsupported() {
-            return Err(Error::Unsupported { field: field.to_owned() });
-        }
         check_version(&spec.oci_version)?;
         let empty = Linux::default();
         let linux = spec.linux.as_ref().unwrap_or(&empty);
