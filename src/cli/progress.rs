@@ -81,6 +81,10 @@ impl Observer for Progress {
             Event::DroppedAttributes(count) => self.warn(&format!(
                 "{count} extended attributes left out: the store's file system cannot hold them"
             )),
+            Event::Damaged(digest) => {
+                let layer = digest.short();
+                self.warn(&format!("layer {layer} in the store is damaged, and is replaced"));
+            }
             Event::PassedOver(reference, why) => {
                 self.warn(&format!("{reference} was looked for first: {}", chain(why)));
             }
@@ -134,7 +138,10 @@ fn show(
         Event::Mounted(digest, _) => finish(&layers, digest, "Mounted"),
         Event::Sent(digest) => finish(&layers, digest, sent),
         Event::There(digest) => finish(&layers, digest, "Already there"),
-        Event::DroppedAttributes(_) | Event::PassedOver(..) | Event::Unconfined => {}
+        Event::Damaged(_)
+        | Event::DroppedAttributes(_)
+        | Event::PassedOver(..)
+        | Event::Unconfined => {}
     }
 }
 

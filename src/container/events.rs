@@ -153,6 +153,12 @@ impl Containers {
         self.tell(record, "die", &more);
     }
 
+    /// Writes down that all of one kind was removed that nobody needs, and how many bytes that took.
+    pub fn tell_prune(&self, kind: &str, reclaimed: u64) {
+        let reclaimed = reclaimed.to_string();
+        Journal::new(self.root()).tell(kind, "prune", "", &[("reclaimed", &reclaimed)]);
+    }
+
     /// Writes down what has just happened to a container.
     pub fn tell(&self, record: &Record, action: &str, more: &[(&str, &str)]) {
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());

@@ -13,7 +13,7 @@ use super::record::new_id;
 use super::spec::CallerEnvironment as _;
 use super::status::{Running, Status};
 use super::user::UserDatabase;
-use super::{Containers, Ending, Error, Record, streams};
+use super::{Containers, Ending, Error, Record, keep_groups, streams};
 use crate::oci::capability::CapabilitySet;
 use crate::oci::runtime_spec::{Capabilities, ConsoleSize, Process, Spec, User};
 use crate::runtime::{self, ExecOptions, Init, Stats, Stdio};
@@ -66,7 +66,8 @@ pub fn exec(
     };
     let told = Told::new(containers, record, &request.command);
     let policy = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
-    let options = ExecOptions { stdio, ..ExecOptions::default() };
+    let keep_groups = keep_groups::are_kept(record);
+    let options = ExecOptions { stdio, keep_groups, ..ExecOptions::default() };
     let groups = running.groups.clone();
     let killed = Stats::oom_kills(&groups);
     let mut running = match runtime::exec(&init, &running.groups, &process, policy, options) {

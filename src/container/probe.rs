@@ -18,7 +18,7 @@ use super::log::timestamp;
 use super::monitor::Explain;
 use super::prepare::has_own_users;
 use super::status::Running;
-use super::{Containers, Error, Record};
+use super::{Containers, Error, Record, keep_groups};
 use crate::runtime::{self, ExecOptions, ExitStatus, Groups, Process, Stdio};
 
 /// How much of a probe's output is kept: docker's.
@@ -82,7 +82,8 @@ impl<'a> Attempt<'a> {
             None => (Vec::new(), None),
         };
         let policy = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
-        let options = ExecOptions { stdio, groups, ..ExecOptions::default() };
+        let keep_groups = keep_groups::are_kept(record);
+        let options = ExecOptions { stdio, groups, keep_groups, ..ExecOptions::default() };
         let process = runtime::exec(&init, &running.groups, &process, policy, options);
         let process = process.map_err(|error| {
             // Nothing is in it.

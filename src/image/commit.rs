@@ -8,8 +8,9 @@ use serde_json::{Map, Value, json};
 
 use super::change::{Instruction, set_env};
 use super::import::{now, to_json};
-use super::layers::{Build, Nowhere};
+use super::layers::Build;
 use super::output::{Output, Sink};
+use super::supply::Nowhere;
 use super::{Error, Image};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::{Algorithm, DiffId, Digest, Hasher, ImageId};

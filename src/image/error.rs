@@ -9,6 +9,9 @@ use crate::oci::platform::Platform;
 use crate::oci::reference::ReferenceError;
 use crate::{registry, store, unpack};
 
+/// What to do about a store that is not what it was.
+const MEND: &str = "`mydocker verify` shows what else is, `mydocker repair` mends it";
+
 /// An error of a use-case.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -113,6 +116,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A layer that has to be in the store is not there, or not in its full size.
+    #[error("blob `{0}` is missing from the store, or cut off")]
+    Lost(Digest),
     /// Unpacking a layer failed.
     #[error("unpack layer `{layer}`")]
     Layer {
@@ -250,9 +256,8 @@ impl Error {
             Self::Running(container) => {
                 Some(format!("wait for its end, or remove it: mydocker rm -f {container}"))
             }
-            Self::Damaged { .. } => {
-                Some("`mydocker verify` shows what else is, `mydocker repair` mends it".to_owned())
-            }
+            Self::Damaged { .. } | Self::Lost(_) => Some(MEND.to_owned()),
+            Self::Store(error) if error.is_damage() => Some(MEND.to_owned()),
             Self::Missing { .. } => Some(
                 "make the bundle once more, with what `mydocker inventory` says on this machine"
                     .to_owned(),

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::layers::compression;
-use super::save::damaged_layer;
+use super::save::unreadable;
 use super::{Error, Image};
 use crate::oci::descriptor::Descriptor;
 use crate::store::Store;
@@ -54,7 +54,7 @@ pub fn history(store: &Store, image: &Image) -> Result<Vec<Step>, Error> {
 }
 
 fn size(store: &Store, layer: &Descriptor) -> Result<u64, Error> {
-    let failed = |source| damaged_layer(layer, source);
+    let failed = |source| unreadable(store, layer, source);
     let blob = store.open_blob(layer)?;
     let tar = unpack::decoder(compression(layer)?, blob)
         .map_err(|source| failed(unpack::Error::Read(source)))?;

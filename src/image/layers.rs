@@ -1,19 +1,18 @@
 //! Layers into a tree: fetched or read from the store, verified, unpacked side by side, merged in order.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::ahead::Ready;
-use super::arrival::{self, Arrival};
 use super::donors::{Donors, Offer};
 use super::prefix::Prefix;
+use super::supply::{Nowhere, Source};
 use super::{Error, Event, Image, Observer, Silent};
 use crate::oci::descriptor::Descriptor;
-use crate::oci::digest::{DiffId, Digest, ImageId, Mismatch, VerifyReader};
+use crate::oci::digest::{DiffId, Digest, ImageId, Mismatch};
 use crate::oci::media_type::{LayerCompression, layer_compression};
 use crate::store::{Staging, Store};
 use crate::unpack::list::{ListedLayer, Origins, write_list};
@@ -21,17 +20,6 @@ use crate::unpack::{self, Compression, Destination, Layer, Limits};
 
 /// The name of the tree in a staging folder.
 pub(super) const TREE: &str = "tree";
-
-/// Where the bytes of layers that the store lacks come from.
-pub(super) trait Source: Sync {
-    /// A reader of the layer's bytes from `offset` on, not verified.
-    fn open(&self, layer: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + '_>, Error>;
-
-    /// Hears that the layer's bytes were not the right ones; says whether others may come when it is opened again.
-    fn distrust(&self, _layer: &Descriptor, _why: &Mismatch) -> bool {
-        false
-    }
-}
 
 /// A tree that a build made or found.
 pub(super) struct Tree {
@@ -65,6 +53,8 @@ pub(super) struct Build<'a> {
     pub(super) vouched: bool,
     /// Layers of which an earlier process had left something.
     pub(super) resumed: Mutex<HashSet<Digest>>,
+    /// Layers whose copies in the store have turned out to be damaged.
+    pub(super) spoiled: Mutex<HashSet<Digest>>,
     pub(super) sharing: Sharing,
     /// Set when a layer has failed: what comes of the others is of no use now.
     pub(super) stopped: AtomicBool,
@@ -115,6 +105,7 @@ impl<'a> Build<'a> {
             parallel: 1,
             vouched: true,
             resumed: Mutex::default(),
+            spoiled: Mutex::default(),
             sharing: Sharing::Links,
             stopped: AtomicBool::default(),
             limits,
@@ -431,67 +422,6 @@ impl<'a> Build<'a> {
         }
         self.observer.event(Event::Unpacked(&self.layers[at].digest));
     }
-
-    /// The layer's verified bytes: from the store, from the staging folder, or from the source into the staging folder.
-    fn reader(&self, layer: &Descriptor) -> Result<Box<dyn Read + Send + '_>, Error> {
-        if self.store.has_blob(layer) {
-            self.observer.event(Event::Exists(&layer.digest));
-            return Ok(Box::new(self.store.open_blob(layer)?));
-        }
-        let staged = self.staging.blob_path(&layer.digest);
-        if let Ok(file) = File::open(&staged) {
-            return Ok(Box::new(VerifyReader::new(file, layer.digest.clone(), layer.size)));
-        }
-        let arrival = Arrival::begin(self, layer)?;
-        if arrival.is_resumed() {
-            lock(&self.resumed).insert(layer.digest.clone());
-        }
-        Ok(Box::new(arrival))
-    }
-
-    /// Whether a layer whose bytes were wrong may come out right the next time: when they came from a mirror, which is
-    /// now dropped, or in part from an earlier process, whose part is now gone.
-    fn may_come_right(&self, layer: &Descriptor, error: &Error) -> bool {
-        let Error::Blob { source, .. } = error else { return false };
-        let resumed = lock(&self.resumed).remove(&layer.digest);
-        self.source.distrust(layer, source) || resumed
-    }
-
-    /// What an error of the unpacker really means: a layer that makes no sense may only have come wrong, which its digest
-    /// tells.
-    fn verdict(&self, at: usize, source: unpack::Error, rest: &mut impl Read) -> Error {
-        let layer = &self.layers[at];
-        let senseless = match &source {
-            unpack::Error::Malformed { .. } => true,
-            unpack::Error::Read(error) => error.get_ref().is_none_or(|inner| {
-                !inner.is::<Mismatch>() && !inner.is::<crate::registry::Error>()
-            }),
-            _ => false,
-        };
-        match senseless.then(|| arrival::verdict(rest)).flatten() {
-            Some(source) => Error::Blob { what: "layer", digest: layer.digest.clone(), source },
-            None => self.error(at, source),
-        }
-    }
-
-    /// Puts the layer's name on an error, and the cause in the place of the reader that carried it.
-    fn error(&self, at: usize, source: unpack::Error) -> Error {
-        let digest = &self.layers[at].digest;
-        match &source {
-            unpack::Error::Read(error) => {
-                if let Some(mismatch) = Mismatch::of(error) {
-                    let source = mismatch.clone();
-                    return Error::Blob { what: "layer", digest: digest.clone(), source };
-                }
-            }
-            unpack::Error::DiffId { expected, actual } => {
-                let (expected, actual) = (expected.clone(), actual.clone());
-                return Error::DiffId { layer: digest.clone(), expected, actual };
-            }
-            _ => {}
-        }
-        Error::Layer { layer: digest.to_string(), source }
-    }
 }
 
 /// The name of a layer's folder in the staging folder.
@@ -514,15 +444,6 @@ pub(super) fn restore_tree(store: &Store, image: &Image, sharing: Sharing) -> Re
     let (images, _) = super::list(store)?;
     let tree = build.tree(&images)?;
     Ok(store.publish_tree(&staging, &image.id, tree.name.unwrap_or(TREE))?)
-}
-
-/// The source of layers that must be in the store.
-pub(super) struct Nowhere;
-
-impl Source for Nowhere {
-    fn open(&self, layer: &Descriptor, _: u64) -> Result<Box<dyn Read + Send + '_>, Error> {
-        Err(crate::store::Error::Vanished(layer.digest.clone()).into())
-    }
 }
 
 /// Layers of one digest under another type are the same bytes; the type alone says how to read them.
@@ -549,6 +470,6 @@ pub(super) fn check_types(layers: &[Descriptor]) -> Result<(), Error> {
     Ok(())
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

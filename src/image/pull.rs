@@ -3,7 +3,8 @@
 use std::io::{self, Read};
 use std::sync::OnceLock;
 
-use super::layers::{self, Build, Source};
+use super::layers::{self, Build};
+use super::supply::Source;
 use super::transfer::{self, Origin};
 use super::{Error, Event, Image, Observer};
 use crate::oci::descriptor::Descriptor;
@@ -214,9 +215,7 @@ impl Pull<'_> {
 
     fn config(&self, manifest: &Manifest) -> Result<Vec<u8>, Error> {
         let descriptor = &manifest.config;
-        if self.store.has_blob(descriptor)
-            && let Ok(bytes) = self.store.read_blob(descriptor, MAX_CONFIG)
-        {
+        if let Ok(bytes) = self.store.read_blob(descriptor, MAX_CONFIG) {
             return Ok(bytes);
         }
         if !media_type::is_config(&descriptor.media_type) {
@@ -250,8 +249,11 @@ impl Origin for Pull<'_> {
     }
 
     fn open(&self, blob: &Descriptor, offset: u64) -> io::Result<Box<dyn Read + Send + '_>> {
-        if offset == 0 && self.store.has_blob(blob) {
-            return Ok(Box::new(self.store.open_blob(blob).map_err(io::Error::other)?));
+        // Configurations are all that is read here.
+        if offset == 0
+            && let Ok(bytes) = self.store.read_blob(blob, MAX_CONFIG)
+        {
+            return Ok(Box::new(io::Cursor::new(bytes)));
         }
         let blob = self.client.blob(&self.options.reference, blob, offset);
         Ok(Box::new(blob.map_err(io::Error::other)?))

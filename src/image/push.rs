@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
+use super::supply::damage;
 use super::transfer::{Origin, Remote, Transfer};
 use super::{Error, Image, Observer, list};
 use crate::oci::descriptor::Descriptor;
@@ -84,6 +85,10 @@ impl Origin for Stored<'_> {
         let mut file = File::open(self.store.blob_path(&blob.digest))?;
         file.seek(SeekFrom::Start(offset))?;
         Ok(Box::new(file))
+    }
+
+    fn explain(&self, blob: &Descriptor, error: Error) -> Error {
+        damage(self.store, blob).unwrap_or(error)
     }
 
     fn repository(&self, _: &str, blob: &Digest) -> Option<String> {

@@ -7,7 +7,8 @@
 use std::fs;
 use std::io;
 
-use super::layers::{Build, Nowhere, Sharing};
+use super::layers::{Build, Sharing};
+use super::supply::Nowhere;
 use super::verify::{blob_fault, select, shown, stray_fault, tree};
 use super::{Error, Image};
 use crate::oci::descriptor::{ANNOTATION_REF_NAME, Descriptor};

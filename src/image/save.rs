@@ -12,6 +12,7 @@ use super::archive::Archive;
 use super::import::{ANNOTATION_CONTAINERD_NAME, layout_path, to_json};
 use super::layers::compression;
 use super::output::{Output, Sink};
+use super::supply::damage;
 use super::{Error, Image, list};
 use crate::oci::descriptor::{ANNOTATION_REF_NAME, Descriptor};
 use crate::oci::digest::{DiffId, Digest, Mismatch, VerifyReader};
@@ -198,7 +199,8 @@ impl Save<'_> {
                 let reader = self.store.open_blob(layer)?;
                 let algorithm = diff_id.digest().algorithm();
                 let looked = unpack::measure(reader, compression, algorithm);
-                let (actual, size) = looked.map_err(|source| damaged_layer(layer, source))?;
+                let (actual, size) =
+                    looked.map_err(|source| unreadable(self.store, layer, source))?;
                 if actual != *diff_id {
                     let (layer, expected) = (layer.digest.clone(), diff_id.clone());
                     return Err(Error::DiffId { layer, expected, actual });
@@ -320,13 +322,10 @@ fn from_read(digest: &Digest, error: io::Error) -> Error {
     }
 }
 
-pub(super) fn damaged_layer(layer: &Descriptor, source: unpack::Error) -> Error {
-    if let unpack::Error::Read(error) = &source
-        && let Some(mismatch) = Mismatch::of(error)
-    {
-        return Error::Damaged { digest: layer.digest.clone(), source: mismatch.clone() };
-    }
-    Error::Layer { layer: layer.digest.to_string(), source }
+/// A layer in the store could not be read: it is damaged, or was made so.
+pub(super) fn unreadable(store: &Store, layer: &Descriptor, source: unpack::Error) -> Error {
+    let made_so = || Error::Layer { layer: layer.digest.to_string(), source };
+    damage(store, layer).unwrap_or_else(made_so)
 }
 
 /// Reads the digests that the other side has, one a line, as [`super::inventory`] writes them.

@@ -32,6 +32,11 @@ pub(super) trait Origin: Sync {
         false
     }
 
+    /// What an error really means that came up while the blob was sent.
+    fn explain(&self, _blob: &Descriptor, error: Error) -> Error {
+        error
+    }
+
     /// The repository of `registry` that has the blob, if one is known.
     fn repository(&self, _registry: &str, _blob: &Digest) -> Option<String> {
         None
@@ -114,6 +119,7 @@ impl Transfer<'_> {
                 if let Err(error) = sent {
                     // The others finish the blob at hand and find nothing more to do.
                     next.store(wanted.len(), Ordering::Relaxed);
+                    let error = self.origin.explain(part, error);
                     lock(&failure).get_or_insert(error);
                 }
             }

@@ -40,6 +40,8 @@ pub struct ExecOptions {
     pub stdio: Stdio,
     /// How many descriptors from 3 on the program inherits from the caller, all of which must be open.
     pub preserve_fds: u32,
+    /// Whether the program keeps the caller's supplementary groups, and gets none of its own.
+    pub keep_groups: bool,
     /// Whether the program keeps the caller's session keyring.
     pub no_new_keyring: bool,
     /// The container's state as hooks are told it, for an agent that decides on system calls.
@@ -70,7 +72,7 @@ pub fn exec(
     let affinity = process.exec_cpu_affinity.clone().unwrap_or_default();
     let initial = processors("initial", affinity.initial.as_deref())?;
     let spec = Spec { process: Some(process.clone()), ..Spec::default() };
-    let planned = PlannedProcess::new(&spec)?;
+    let planned = PlannedProcess::new(&spec)?.keeping_groups(options.keep_groups);
     let namespaces = init.namespaces()?;
     let pid = init.pid().as_raw();
     let pidfd = init.pidfd().try_clone_to_owned();

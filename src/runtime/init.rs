@@ -88,6 +88,11 @@ impl Init {
         }
     }
 
+    /// Whether it is in the same user namespace as this process.
+    pub fn shares_users(&self) -> bool {
+        self.namespaces().is_ok_and(|others| !others.contains(CloneFlags::CLONE_NEWUSER))
+    }
+
     /// Which of its namespaces are not those of this process.
     pub(super) fn namespaces(&self) -> Result<CloneFlags, Error> {
         let mut found = CloneFlags::empty();
@@ -128,6 +133,11 @@ impl Init {
         let root = root.map_err(|source| Error::Path { action: "open", path, source })?;
         self.check_alive()?;
         Ok(root)
+    }
+
+    /// Whether its user namespace has more than one user.
+    pub fn has_many_users(&self) -> bool {
+        self.ids().is_ok_and(|ids| ids.has_many_users())
     }
 
     /// The version 2 group that it is in, relative to the hierarchy.

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::oci::digest::Digest;
+use crate::oci::digest::{Digest, Mismatch};
 use crate::sys::remove_tree::RemoveError;
 
 /// An error of the store.
@@ -55,6 +55,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether something in the store is not what its digest says.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if Mismatch::of(source).is_some())
+    }
+
     /// The kernel's word on it, where there is one.
     pub fn errno(&self) -> Option<i32> {
         match self {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::command::Cmd;
 use crate::support::env::{TestEnv, names};
+use crate::support::mounted::Mounted;
 use crate::support::require::Need::{Root, Tool};
 use crate::support::wait_for;
 
@@ -15,27 +16,6 @@ fn folder(env: &TestEnv, name: &str) -> PathBuf {
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join("file"), format!("{name}\n")).unwrap();
     folder
-}
-
-/// Something mounted on the host for as long as this lives.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    fn new(args: &[&str], at: &Path) -> Self {
-        fs::create_dir_all(at).unwrap();
-        Cmd::new("mount").args(args).arg(at).ok();
-        Self(at.to_owned())
-    }
-
-    fn tmpfs(at: &Path) -> Self {
-        Self::new(&["-t", "tmpfs", "none"], at)
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        Cmd::new("umount").arg("-l").arg(&self.0).run();
-    }
 }
 
 fn bind(source: &Path, rest: &str) -> String {

@@ -223,7 +223,7 @@ fn a_volume_in_use_stays() {
     let events =
         env.mydocker(["events", "--since", "0", "--until", "0s", "-f", "type=volume"]).ok();
     let actions: Vec<&str> = events.lines().map(|line| line.split(' ').nth(2).unwrap()).collect();
-    assert_eq!(actions, ["create", "destroy"], "{events}");
+    assert_eq!(actions, ["create", "prune", "destroy"], "{events}");
     env.mydocker(["volume", "rm", "vol"]).run().fails(1, &["no such volume: vol"]);
     env.mydocker(["volume", "rm", "-f", "vol"]).run().success();
     env.mydocker(["volume", "rm", "../containers"]).run().fails(1, &["no such volume"]);
@@ -294,6 +294,51 @@ fn volume_create_ls_and_inspect_speak_dockers_language() {
         .run()
         .fails(125, &["driver `nfs` not found"]);
     env.mydocker(["volume", "create", "-o", "type=nfs", "x1"]).run().fails(125, &["type=nfs"]);
+}
+
+#[test]
+fn a_folder_of_the_host_stands_for_a_volume() {
+    require!(Root);
+    let env = TestEnv::with_busybox();
+    let folder = env.folder().join("folder");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("file"), "of the host\n").unwrap();
+    let device = format!("device={}", folder.display());
+    let create = ["volume", "create", "--opt", "type=none", "-o", "o=bind", "-o", &device, "data"];
+    env.mydocker(create).run().success().prints("data\n");
+    let script = "cat /etc/file && echo inside >/etc/made; ls /etc/passwd 2>/dev/null; id -u";
+    // Nothing of the image is copied into it.
+    assert_eq!(env.sh_with(&["-v", "data:/etc"], script), "of the host\n0\n");
+    assert_eq!(fs::read_to_string(folder.join("made")).unwrap(), "inside\n");
+    let shown = env.mydocker(["volume", "inspect", "-f", "{{json .Options}}", "data"]).ok();
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!((&shown["o"], shown["device"].as_str()), (&"bind".into(), folder.to_str()));
+    // By --mount, and to be read only.
+    let fixed = format!(
+        "type=volume,src=fixed,dst=/x,volume-opt=type=none,\"volume-opt=o=bind,ro\",volume-opt={device}"
+    );
+    let script = "cat /x/file; echo x >/x/y || echo refused";
+    let run = env.run(&["--mount", &fixed, "busybox", "sh", "-c", script]).success();
+    assert_eq!(run.stdout, "of the host\nrefused\n");
+    let run = env.run(&["-v", "fixed:/x:rw", "busybox", "sh", "-c", script]).success();
+    assert_eq!(run.stdout, "of the host\nrefused\n");
+    let subpath = ["--mount", "src=data,dst=/x,volume-subpath=sub", "busybox", "ls", "/x"];
+    std::os::unix::fs::symlink("/etc", folder.join("sub")).unwrap();
+    env.run(&subpath).exits(125);
+    // It is the volume that goes.
+    env.mydocker(["volume", "rm", "data", "fixed"]).ok();
+    assert!(folder.join("file").exists());
+    fs::remove_dir_all(&folder).unwrap();
+    env.mydocker(create).ok();
+    env.run(&["-v", "data:/x", "busybox", "true"]).fails(125, &["bind source", "folder"]);
+    let refused = |options: &[&str], why: &str| {
+        let create = env.mydocker(["volume", "create", "refused"]).args(options);
+        create.run().fails(125, &[why]);
+    };
+    refused(&["-o", "type=tmpfs", "-o", "device=tmpfs"], "type=tmpfs");
+    refused(&["-o", "o=bind,suid", "-o", "device=/x"], "nosuid");
+    refused(&["-o", "o=bind", "-o", "device=x"], "absolute");
+    refused(&["-o", "device=/x"], "o=bind");
 }
 
 #[test]

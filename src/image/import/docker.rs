@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::{Import, Imported, Vouched, to_json};
 use crate::image::Error;
+use crate::image::supply::Nowhere;
 use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::Digest;
 use crate::oci::image_config::MAX_CONFIG;
@@ -66,7 +67,7 @@ impl Import<'_> {
                     &bytes,
                     OCI_MANIFEST,
                     &config_bytes,
-                    Vouched::Yes,
+                    Vouched::Yes(&Nowhere),
                 )?);
             }
         }

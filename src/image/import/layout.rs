@@ -1,12 +1,13 @@
 //! Images of an OCI image layout, in a folder or unpacked from an archive.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use super::{Import, Imported, Vouched, copy, layout_name, layout_path};
+use crate::image::supply::Source;
 use crate::image::{Error, pull};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::{Digest, Mismatch, VerifyReader};
@@ -47,7 +48,7 @@ impl Import<'_> {
                 &bytes,
                 &descriptor.media_type,
                 &config_bytes,
-                Vouched::Yes,
+                Vouched::Yes(&Layers { import: self, folder }),
             )?);
         }
         Ok(done)
@@ -132,5 +133,23 @@ impl Import<'_> {
             }
             None => self.io("read", error),
         }
+    }
+}
+
+/// The layers of a layout, for when those that the store has turn out to be damaged.
+struct Layers<'a> {
+    import: &'a Import<'a>,
+    folder: &'a OwnedFd,
+}
+
+impl Source for Layers<'_> {
+    fn open(&self, layer: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + '_>, Error> {
+        let mut file = self.import.open_inside(self.folder, &layout_path(&layer.digest))?;
+        file.seek(SeekFrom::Start(offset)).map_err(|error| self.import.io("seek", error))?;
+        Ok(Box::new(file))
+    }
+
+    fn has(&self, layer: &Descriptor) -> bool {
+        self.import.open_inside(self.folder, &layout_path(&layer.digest)).is_ok()
     }
 }

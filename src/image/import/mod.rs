@@ -16,7 +16,8 @@ use std::sync::Mutex;
 use nix::fcntl::OFlag;
 
 use super::ahead::{self, Ready};
-use super::layers::{self, Build, Source};
+use super::layers::{self, Build};
+use super::supply::{Nowhere, Source};
 use super::{Error, Event, Image, Observer, pull};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::{Algorithm, DiffId, Digest, Hasher, ImageId, VerifyReader};
@@ -115,9 +116,9 @@ struct Import<'a> {
 }
 
 /// Where the DiffIDs of an image come from.
-enum Vouched {
-    /// From its author.
-    Yes,
+enum Vouched<'a> {
+    /// From its author; here are its layers once more, should the store's turn out to be damaged.
+    Yes(&'a dyn Source),
     /// From the bytes at hand, which may have been unpacked on that occasion.
     No(Option<Box<Ready>>),
 }
@@ -293,12 +294,12 @@ impl Import<'_> {
         manifest_bytes: &[u8],
         manifest_type: &str,
         config_bytes: &[u8],
-        vouched: Vouched,
+        vouched: Vouched<'_>,
     ) -> Result<Vec<Imported>, Error> {
         layers::check_types(&manifest.layers)?;
-        let (vouched, ready) = match vouched {
-            Vouched::Yes => (true, None),
-            Vouched::No(ready) => (false, ready.map(|ready| *ready)),
+        let (source, vouched, ready) = match vouched {
+            Vouched::Yes(source) => (source, true, None),
+            Vouched::No(ready) => (&Nowhere as &dyn Source, false, ready.map(|ready| *ready)),
         };
         let config = pull::parse_config(manifest, config_bytes)?;
         let id = ImageId::new(manifest.config.digest.clone());
@@ -310,7 +311,7 @@ impl Import<'_> {
             parallel: 2,
             vouched,
             ready: Mutex::new(ready),
-            ..Build::new(store, staging, layers, diff_ids, &Staged, limits)
+            ..Build::new(store, staging, layers, diff_ids, source, limits)
         };
         let built = build.tree_of(&id)?;
         let digest = self.staging.write_blob(manifest_bytes)?;
@@ -418,15 +419,6 @@ impl Import<'_> {
 
     fn not_an_image(&self, why: &'static str) -> Error {
         Error::NotAnImage { path: self.input.shown(), why }
-    }
-}
-
-/// The source of layers that have been staged before the tree is built, so that none is left to fetch.
-struct Staged;
-
-impl Source for Staged {
-    fn open(&self, layer: &Descriptor, _: u64) -> Result<Box<dyn Read + Send + '_>, Error> {
-        Err(crate::store::Error::Vanished(layer.digest.clone()).into())
     }
 }
 

@@ -143,7 +143,8 @@ impl Plan {
         let mut process = match (&spec.process, &options.start) {
             (None, Some(_)) => PlannedProcess::nothing(linux)?,
             _ => PlannedProcess::new(spec)?,
-        };
+        }
+        .keeping_groups(options.keep_groups);
         let warnings = process.warnings();
         let mut mounts =
             mounts::plan(bundle, spec, owned(namespaces, &joins), ids.as_ref(), options)?;
