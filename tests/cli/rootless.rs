@@ -93,6 +93,16 @@ fn a_container_runs_on_and_is_joined() {
     let first = user.mydocker(["exec", "on", "cat", "/proc/1/comm"]).run();
     first.success().prints("sleep\n");
     user.mydocker(["exec", "on", "sh", "-c", "exit 3"]).run().exits(3);
+    // What it writes to is the user's own, and can be opened by name inside, whoever one is there.
+    for options in ["", "-u 33"] {
+        let script = format!(
+            "$0 exec {options} on sh -c 'id -u >/dev/stdout; echo x 2>&1' | cat >out; cat out"
+        );
+        let id = if options.is_empty() { "0" } else { "33" };
+        user.sh(&script).run().success().prints(&format!("{id}\nx\n"));
+        let script = format!("$0 exec {options} on sh -c 'id -u >/dev/stdout' >out 2>&1; cat out");
+        user.sh(&script).run().success().prints(&format!("{id}\n"));
+    }
     user.mydocker(["rm", "-f", "on"]).ok();
     assert_eq!(user.mydocker(["ps", "-aq"]).ok(), "");
 }
