@@ -84,6 +84,18 @@ fn a_store_of_somebody_else() {
 }
 
 #[test]
+fn limits_that_nobody_has_delegated_are_refused() {
+    require!(Root, Tool("setpriv"), Tool("newuidmap"));
+    let env = TestEnv::new();
+    let user = User::new(&env, Allowed::ManyIds);
+    user.mydocker(["import"]).arg(fixtures::path("busybox.tar")).ok();
+    for limit in [["-m", "64m"], ["--cpus", "0.5"], ["--pids-limit", "50"]] {
+        let run = user.mydocker(["run", "--rm"]).args(limit).args(["busybox", "true"]).run();
+        run.fails(125, &["run busybox", "cgroup"]);
+    }
+}
+
+#[test]
 fn a_container_runs_on_and_is_joined() {
     require!(Root, Tool("setpriv"), Tool("newuidmap"));
     let env = TestEnv::new();
