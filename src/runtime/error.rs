@@ -377,6 +377,7 @@ steps! {
     Seccomp = "set the system call filter",
     SelinuxLabel = "set the SELinux label",
     Session = "start a session",
+    SharedRoot = "take the root to the caller's mount namespace",
     Signals = "reset the signals",
     Stdio = "set the standard streams",
     Sysctl = "set the kernel parameter",

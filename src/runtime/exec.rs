@@ -82,6 +82,10 @@ pub fn exec(
         groups: joined,
         init: pidfd,
         namespaces: namespaces - CloneFlags::CLONE_NEWPID,
+        root: match namespaces.contains(CloneFlags::CLONE_NEWNS) {
+            true => None,
+            false => Some(init.root()?),
+        },
         become_root: namespaces.contains(CloneFlags::CLONE_NEWUSER),
         stdio: match options.stdio {
             Stdio::Inherit => None,

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
-use nix::sys::stat::stat;
+use nix::sys::stat::{Mode, stat};
 use nix::unistd::Pid;
 
 use super::error::Error;
@@ -132,6 +133,16 @@ impl Init {
     /// Whether its user namespace has more than one user.
     pub fn has_many_users(&self) -> bool {
         self.ids().is_ok_and(|ids| ids.has_many_users())
+    }
+
+    /// Its root directory.
+    pub(super) fn root(&self) -> Result<OwnedFd, Error> {
+        let path = PathBuf::from(format!("/proc/{}/root", self.pid));
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let root = open(&path, flags, Mode::empty());
+        let root = root.map_err(|source| Error::Path { action: "open", path, source })?;
+        self.check_alive()?;
+        Ok(root)
     }
 
     /// The version 2 group that it is in, relative to the hierarchy.

@@ -112,7 +112,10 @@ pub const FIELDS: &[Field] = &[
     honoured("hooks.startContainer[]"),
     honoured("hooks.poststart[]"),
     honoured("hooks.poststop[]"),
-    honoured("linux.namespaces[].type"),
+    with(
+        "linux.namespaces[].type",
+        "all kinds; without a mount namespace, nothing is mounted on the host all the same",
+    ),
     with("linux.namespaces[].path", "of every kind"),
     with("linux.uidMappings[]", "passed over when a user namespace is joined"),
     with("linux.gidMappings[]", "passed over when a user namespace is joined"),

@@ -16,6 +16,8 @@ pub(in crate::runtime) struct ExecPlan {
     pub init: OwnedFd,
     /// Those that are not this process's own. The PID namespace is not among them: the child is born there.
     pub namespaces: CloneFlags,
+    /// The first process's root, where its mount namespace is this process's own.
+    pub root: Option<OwnedFd>,
     /// Whether there is a user namespace among them, even if the parent has joined it already.
     pub become_root: bool,
     pub stdio: Option<[OwnedFd; 3]>,
