@@ -113,11 +113,6 @@ impl Init {
         Ok(found)
     }
 
-    /// Which user of this process's user namespace its user `uid` is; none if it is nobody there.
-    pub fn host_uid(&self, uid: u32) -> Option<u32> {
-        self.ids().ok()?.host_uid(uid)
-    }
-
     /// Which users of this process's user namespace its users are.
     pub(super) fn ids(&self) -> Result<IdMap, Error> {
         let path = PathBuf::from(format!("/proc/{}/uid_map", self.pid));
@@ -130,11 +125,6 @@ impl Init {
         Ok(IdMap::of_users(&text))
     }
 
-    /// Whether its user namespace has more than one user.
-    pub fn has_many_users(&self) -> bool {
-        self.ids().is_ok_and(|ids| ids.has_many_users())
-    }
-
     /// Its root directory.
     pub(super) fn root(&self) -> Result<OwnedFd, Error> {
         let path = PathBuf::from(format!("/proc/{}/root", self.pid));
@@ -143,6 +133,11 @@ impl Init {
         let root = root.map_err(|source| Error::Path { action: "open", path, source })?;
         self.check_alive()?;
         Ok(root)
+    }
+
+    /// Whether its user namespace has more than one user.
+    pub fn has_many_users(&self) -> bool {
+        self.ids().is_ok_and(|ids| ids.has_many_users())
     }
 
     /// The version 2 group that it is in, relative to the hierarchy.

@@ -13,6 +13,7 @@ pub enum Need {
     /// The Debian image, whose making needs root and a package mirror.
     Debian,
     /// A file of a package that is not there everywhere.
+    #[allow(dead_code, reason = "only those of engines need one")]
     File(&'static str),
     /// Loop devices, to mount a file as a disk.
     Loop,
