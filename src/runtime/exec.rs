@@ -27,6 +27,7 @@ use super::plan::{ExecPlan, PlannedProcess, plan_agent, processors};
 use super::process::Process;
 use super::protocol::{self, ParentEnd};
 use super::resctrl::Class;
+use super::rootless;
 use super::seal;
 use crate::oci::runtime_spec::seccomp::Seccomp;
 use crate::oci::runtime_spec::{self, Spec};
@@ -86,6 +87,7 @@ pub fn exec(
             true => None,
             false => Some(init.root()?),
         },
+        outside: false,
         become_root: namespaces.contains(CloneFlags::CLONE_NEWUSER),
         stdio: match options.stdio {
             Stdio::Inherit => None,
@@ -197,6 +199,11 @@ fn clone_child(
         if matches!(cloned, Err(Errno::EBUSY | Errno::ENODEV | Errno::ENOENT)) {
             cloned = clone::clone3(0, Some(group.as_fd()));
         }
+    }
+    if matches!(cloned, Err(Errno::EACCES | Errno::EPERM)) && rootless::is_ordinary() {
+        // An ordinary user may move a process below what its own systemd manages, and not from elsewhere into there.
+        plan.outside = true;
+        cloned = clone::clone3(0, None);
     }
     if matches!(cloned, Ok(Clone::Child)) {
         drop(parent);

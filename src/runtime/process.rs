@@ -173,7 +173,7 @@ impl Process {
             console: None,
             cgroup: None,
             class: None,
-            warnings: plan.process.warnings(),
+            warnings: plan.warnings(),
             plan: None,
             poststart: Vec::new(),
             poststop: Vec::new(),

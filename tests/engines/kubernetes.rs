@@ -78,6 +78,13 @@ impl Drop for Node {
             self.ctr(&["task", "delete", "--force", task]).run();
         }
         self.daemon.take();
+        // A pod's group is the kubelet's, who removes it.
+        let hierarchies =
+            fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
+        for hierarchy in hierarchies.chain([Path::new("/sys/fs/cgroup").to_owned()]) {
+            let _ = fs::remove_dir(hierarchy.join("mydocker-pods/pod1"));
+            let _ = fs::remove_dir(hierarchy.join("mydocker-pods"));
+        }
     }
 }
 

@@ -195,7 +195,11 @@ fn an_ordinary_user_has_scopes_of_its_own_manager() {
         assert_eq!(host.ok("cg pids pids.max $(cat pid)"), "55\n");
         host.ok("$oci update --pids-limit 44 box");
         assert_eq!(host.property(unit, "TasksMax"), "44");
-        assert_eq!(host.ok("$oci exec box cat /proc/self/cgroup"), "0::/\n");
+        // Only from below its own manager may a user move a process into the scope.
+        let show = "$oci exec box cat /proc/self/cgroup";
+        assert_eq!(host.ok(&format!("systemd-run --user --quiet --scope {show}")), "0::/\n");
+        let ran = host.run(show).says("stays in the caller's").success();
+        assert_ne!(ran.stdout, "0::/\n");
     }
     host.ok("$oci delete --force box");
     assert_eq!(host.property(unit, "LoadState"), "not-found");

@@ -307,6 +307,11 @@ impl Cgroup {
                 match written {
                     // The controller is not there; which setting needs it is said by who writes it.
                     Err(Error::Cgroup { source: Errno::ENOENT | Errno::EINVAL, .. }) => break,
+                    // It is not for this process to hand it down, as with an ordinary user.
+                    Err(Error::Cgroup {
+                        source: Errno::EACCES | Errno::EPERM | Errno::EBUSY,
+                        ..
+                    }) if self.unit.is_some() => break,
                     written => written?,
                 }
             }
