@@ -210,6 +210,10 @@ impl Error {
             ),
             Self::NotFound { cause: Some(cause), .. }
             | Self::NotExecutable { cause: Some(cause), .. } => Some(cause.hint()),
+            Self::Setup { step: Step::ApparmorProfile, source: Errno::ENOENT, .. } => Some(
+                "no profile of this name is loaded: `aa-status` lists them, `apparmor_parser -r FILE` loads them"
+                    .to_owned(),
+            ),
             Self::NotFound { .. } => {
                 Some("paths are those of the container: `/` is its root directory".to_owned())
             }

@@ -113,6 +113,11 @@ impl Init {
         Ok(found)
     }
 
+    /// Which user of this process's user namespace its user `uid` is; none if it is nobody there.
+    pub fn host_uid(&self, uid: u32) -> Option<u32> {
+        self.ids().ok()?.host_uid(uid)
+    }
+
     /// Which users of this process's user namespace its users are.
     pub(super) fn ids(&self) -> Result<IdMap, Error> {
         let path = PathBuf::from(format!("/proc/{}/uid_map", self.pid));

@@ -84,6 +84,18 @@ fn a_store_of_somebody_else() {
 }
 
 #[test]
+fn limits_that_nobody_has_delegated_are_refused() {
+    require!(Root, Tool("setpriv"), Tool("newuidmap"));
+    let env = TestEnv::new();
+    let user = User::new(&env, Allowed::ManyIds);
+    user.mydocker(["import"]).arg(fixtures::path("busybox.tar")).ok();
+    for limit in [["-m", "64m"], ["--cpus", "0.5"], ["--pids-limit", "50"]] {
+        let run = user.mydocker(["run", "--rm"]).args(limit).args(["busybox", "true"]).run();
+        run.fails(125, &["run busybox", "cgroup"]);
+    }
+}
+
+#[test]
 fn a_container_runs_on_and_is_joined() {
     require!(Root, Tool("setpriv"), Tool("newuidmap"));
     let env = TestEnv::new();
@@ -93,6 +105,16 @@ fn a_container_runs_on_and_is_joined() {
     let first = user.mydocker(["exec", "on", "cat", "/proc/1/comm"]).run();
     first.success().prints("sleep\n");
     user.mydocker(["exec", "on", "sh", "-c", "exit 3"]).run().exits(3);
+    // What it writes to is the user's own, and can be opened by name inside, whoever one is there.
+    for options in ["", "-u 33"] {
+        let script = format!(
+            "$0 exec {options} on sh -c 'id -u >/dev/stdout; echo x 2>&1' | cat >out; cat out"
+        );
+        let id = if options.is_empty() { "0" } else { "33" };
+        user.sh(&script).run().success().prints(&format!("{id}\nx\n"));
+        let script = format!("$0 exec {options} on sh -c 'id -u >/dev/stdout' >out 2>&1; cat out");
+        user.sh(&script).run().success().prints(&format!("{id}\n"));
+    }
     user.mydocker(["rm", "-f", "on"]).ok();
     assert_eq!(user.mydocker(["ps", "-aq"]).ok(), "");
 }

@@ -1,15 +1,18 @@
 //! Volumes: made, filled, shared, listed, removed.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
 
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::support::env::{TestEnv, names};
 use crate::support::require::Need::{Root, Tool};
 use crate::support::tree;
 use crate::support::user::{Allowed, User};
+use crate::support::wait_for;
 
 /// The folder with a volume's content.
 fn data(env: &TestEnv, name: &str) -> PathBuf {
@@ -228,6 +231,38 @@ fn a_volume_in_use_stays() {
     env.mydocker(["volume", "rm", "-f", "vol"]).run().success();
     env.mydocker(["volume", "rm", "../containers"]).run().fails(1, &["no such volume"]);
     assert_eq!(names(&env.root().join("tmp")), Vec::<String>::new());
+}
+
+/// Whether a process waits for a lock of a file (`proc_locks(5)`).
+fn waits_for_a_lock(pid: Pid) -> bool {
+    let locks = fs::read_to_string("/proc/locks").unwrap();
+    let pid = pid.to_string();
+    locks.lines().any(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words.contains(&"->") && words.contains(&pid.as_str())
+    })
+}
+
+#[test]
+fn a_volume_that_was_replaced_while_its_lock_was_awaited_is_looked_up_again() {
+    require!(Root);
+    let env = TestEnv::with_busybox();
+    env.mydocker(["volume", "create", "vol"]).ok();
+    // What its remover does, step by step.
+    let folder = env.root().join("volumes/vol");
+    let held = Flock::lock(File::open(&folder).unwrap(), FlockArg::LockExclusive).unwrap();
+    let maker = env.mydocker(["create", "--name", "user", "-v", "vol:/etc", "busybox", "true"]);
+    let maker = maker.start();
+    let pid = maker.pid();
+    wait_for("the maker to wait for the lock", || waits_for_a_lock(pid).then_some(()));
+    let old = env.folder().join("old");
+    fs::rename(&folder, &old).unwrap();
+    env.mydocker(["volume", "create", "vol"]).ok();
+    drop(held);
+    maker.finish().success();
+    assert_eq!(names(&old.join("_data")), Vec::<String>::new());
+    assert!(data(&env, "vol").join("passwd").exists());
+    env.mydocker(["rm", "user"]).ok();
 }
 
 #[test]

@@ -60,6 +60,15 @@ impl User {
 
     /// The program, about to be run by this user with `args`.
     pub fn mydocker(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Cmd {
+        self.cmd(&self.program).args(args)
+    }
+
+    /// A script of the shell, about to be run by this user; `$0` in it is the program.
+    pub fn sh(&self, script: &str) -> Cmd {
+        self.cmd("sh").args(["-c", script]).arg(&self.program)
+    }
+
+    fn cmd(&self, program: impl AsRef<OsStr>) -> Cmd {
         let groups: Vec<String> = self.groups.iter().map(ToString::to_string).collect();
         let groups = match groups.is_empty() {
             true => "--clear-groups".to_owned(),
@@ -85,7 +94,7 @@ impl User {
             ),
         };
         let cmd = Cmd::new("unshare").args(["--mount", "sh", "-c", &script, "sh"]);
-        let cmd = cmd.arg(&self.program).args(args).current_dir(&self.home);
+        let cmd = cmd.arg(program).current_dir(&self.home);
         cmd.env("HOME", &self.home)
             .env("MYDOCKER_ROOT", self.root())
             .env("MYDOCKER_RUN", self.run())
