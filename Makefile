@@ -36,11 +36,13 @@ test-vm:
 	tests/install.sh
 	tests/vm/test.sh $(ARGS)
 
-# Hostile input for longer: make fuzz RUNS=100000 changed copies of each file of the corpus. With cargo-fuzz and a nightly
-# compiler, `cargo +nightly fuzz run tar` (or another of fuzz/fuzz_targets) goes where libFuzzer leads.
+# Hostile input for longer: by libFuzzer, SECONDS for each target, where cargo-fuzz is installed (`cargo install cargo-fuzz`)
+# and there is a C++ compiler; else RUNS changed copies of each file of the corpus, with the tests' own changes.
+SECONDS ?= 300
 RUNS ?= 20000
 fuzz:
-	MYDOCKER_FUZZ_RUNS=$(RUNS) MYDOCKER_FUZZ_SEED=$$(date +%s) cargo test --locked --test fuzz
+	if cargo fuzz --version >/dev/null 2>&1 && command -v c++ >/dev/null; then fuzz/run.sh $(SECONDS); \
+	else MYDOCKER_FUZZ_RUNS=$(RUNS) MYDOCKER_FUZZ_SEED=$$(date +%s) cargo test --locked --test fuzz; fi
 
 bench: build
 	tests/install.sh

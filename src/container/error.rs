@@ -28,6 +28,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The image was there, and is not any more.
+    #[error("image {0} was removed by another command meanwhile")]
+    ImageRemoved(String),
     /// Something cannot be copied from or to where it was asked for.
     #[error(transparent)]
     Copy(#[from] CopyError),

@@ -79,7 +79,16 @@ pub(super) fn prepare(
         Err(error) => {
             // A container that never was leaves nothing behind; that is worth less than the error itself.
             let _ = containers.remove_with_volumes(&record);
-            Err(error)
+            Err(match &options.root {
+                // Whatever in it was missed first; or it has come back meanwhile.
+                RootSource::Image { name, tree, .. }
+                    if !tree.is_dir()
+                        || matches!(&error, Error::Io { path, .. } if path == tree) =>
+                {
+                    Error::ImageRemoved(name.clone())
+                }
+                _ => error,
+            })
         }
     }
 }

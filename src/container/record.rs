@@ -120,15 +120,9 @@ impl Record {
 impl Containers {
     /// The containers of the store in `root`, with their processes written down in `run`.
     pub fn open(root: &Path, run: &Path) -> Result<Self, Error> {
-        let containers = Self { folder: root.join("containers"), run: run.to_owned() };
-        for folder in [containers.folder.join(".names"), containers.run.clone()] {
-            if !folder.is_dir() {
-                let mut private = fs::DirBuilder::new();
-                let made = private.mode(0o700).recursive(true).create(&folder);
-                made.map_err(|source| Error::Io { verb: "create", path: folder, source })?;
-            }
-        }
-        Ok(containers)
+        // Those of the store are made with the first container: who only looks may look at a disk that is read-only or full.
+        make_all(run)?;
+        Ok(Self { folder: root.join("containers"), run: run.to_owned() })
     }
 
     /// The folder of what a reboot forgets.
@@ -148,6 +142,7 @@ impl Containers {
 
     /// Claims a name, made up if none is given, and makes the container's folder.
     pub fn create(&self, id: &str, name: Option<&str>) -> Result<String, Error> {
+        make_all(&self.folder.join(".names"))?;
         let name = match name {
             Some(name) => {
                 self.claim(id, name)?;
@@ -288,12 +283,9 @@ impl Containers {
     /// All containers, newest first, and those whose records cannot be read: one broken container does not hide the
     /// others.
     pub fn list(&self) -> Result<(Vec<Record>, Vec<Error>), Error> {
-        let at = |source| Error::Io { verb: "read", path: self.folder.clone(), source };
         let (mut records, mut broken) = (Vec::new(), Vec::new());
-        for entry in fs::read_dir(&self.folder).map_err(at)? {
-            let name = entry.map_err(at)?.file_name();
-            let Some(id) = name.to_str().filter(|name| is_id(name)) else { continue };
-            match self.read(id) {
+        for id in self.ids()? {
+            match self.read(&id) {
                 Ok(Some(record)) => records.push(record),
                 // Created this instant, or removed meanwhile.
                 Ok(None) => {}
@@ -307,8 +299,12 @@ impl Containers {
     /// The ids of all containers, with a record or without.
     pub fn ids(&self) -> Result<Vec<String>, Error> {
         let at = |source| Error::Io { verb: "read", path: self.folder.clone(), source };
+        let entries = match fs::read_dir(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(at)?,
+        };
         let mut ids = Vec::new();
-        for entry in fs::read_dir(&self.folder).map_err(at)? {
+        for entry in entries {
             let name = entry.map_err(at)?.file_name();
             ids.extend(name.to_str().filter(|name| is_id(name)).map(str::to_owned));
         }
@@ -437,6 +433,11 @@ pub(super) fn boot_id() -> &'static str {
         let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         id.trim_end().to_owned()
     })
+}
+
+fn make_all(folder: &Path) -> Result<(), Error> {
+    let made = fs::DirBuilder::new().mode(0o700).recursive(true).create(folder);
+    made.map_err(|source| Error::Io { verb: "create", path: folder.to_owned(), source })
 }
 
 fn make_private(folder: PathBuf) -> Result<(), Error> {

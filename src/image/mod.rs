@@ -184,9 +184,21 @@ impl Image {
     /// The folder of its root filesystem, made anew from its layers if it is missing.
     pub fn tree(&self, store: &Store) -> Result<PathBuf, Error> {
         if !store.has_tree(&self.id) {
-            layers::restore_tree(store, self, Sharing::Links)?;
+            let made = layers::restore_tree(store, self, Sharing::Links);
+            made.map_err(|error| match self.is_removed(store) {
+                true => {
+                    Error::NoSuchImage(self.name().unwrap_or(self.id.digest().short()).to_owned())
+                }
+                false => error,
+            })?;
         }
         Ok(store.tree_path(&self.id))
+    }
+
+    /// Whether another command has taken it away since it was loaded.
+    fn is_removed(&self, store: &Store) -> bool {
+        let entries = store.images();
+        entries.is_ok_and(|all| all.iter().all(|entry| entry.digest != self.descriptor.digest))
     }
 }
 

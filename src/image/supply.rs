@@ -98,6 +98,8 @@ impl Build<'_> {
         let layer = &self.layers[at];
         let senseless = match &source {
             unpack::Error::Malformed { .. } => true,
+            // Not where the kernel failed: the copy that is kept could not be written, say, and lacks what was read.
+            unpack::Error::Read(error) if error.raw_os_error().is_some() => false,
             unpack::Error::Read(error) => error.get_ref().is_none_or(|inner| {
                 !inner.is::<Mismatch>() && !inner.is::<crate::registry::Error>()
             }),

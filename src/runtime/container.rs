@@ -17,11 +17,12 @@ use super::hooks;
 use super::init::Init;
 use super::process::Process;
 use super::protocol::{Command, Failure, Report};
+use super::resctrl::Class;
 use super::state::{Entry, Record, States, Status};
 use super::stats::Stats;
 use super::systemd::Unit;
 use crate::oci::runtime_spec::linux::Resources;
-use crate::oci::runtime_spec::{self, Spec};
+use crate::oci::runtime_spec::{self, IntelRdt, Spec};
 
 /// How long a process that was killed may take to end.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -294,6 +295,23 @@ impl Container {
         self.entry.write_spec(&spec)
     }
 
+    /// Sets other shares of caches and memory bandwidth, which `change` makes of what they are now.
+    ///
+    /// # Errors
+    /// [`Error::Status`] if it does not run; [`Error::Invalid`] if it is in no class of service.
+    pub fn update_class(&self, change: impl FnOnce(&mut IntelRdt)) -> Result<(), Error> {
+        self.running("update")?;
+        let mut spec = self.entry.spec()?;
+        let rdt = spec.linux.as_mut().and_then(|linux| linux.intel_rdt.as_mut());
+        let (Some(class), Some(rdt)) = (&self.record.class, rdt) else {
+            let reason = "the container was made without".to_owned();
+            return Err(Error::Invalid { field: "linux.intelRdt".to_owned(), reason });
+        };
+        change(rdt);
+        class.set(rdt)?;
+        self.entry.write_spec(&spec)
+    }
+
     /// The spec as it was when the container was made, but for changed limits.
     ///
     /// # Errors
@@ -319,6 +337,7 @@ impl Container {
         }
         let policy = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
         options.state = self.hook_state(status);
+        options.class.clone_from(&self.record.class);
         exec(&init, self.groups(), process, policy, options)
     }
 
@@ -346,6 +365,7 @@ impl Container {
         }
         let stopped = self.record.unit.as_ref().map_or(Ok(()), Unit::stop);
         self.groups().delete()?;
+        self.record.class.as_ref().map_or(Ok(()), Class::remove)?;
         self.entry.remove()?;
         let state = self.hook_state(Status::Stopped);
         let run = |hook| hooks::run("poststop", std::slice::from_ref(hook), &state).err();

@@ -89,6 +89,7 @@ fn record(bundle: &Bundle, spec: &Spec, process: &Process) -> Record {
         annotations: spec.annotations.clone(),
         groups: Groups::new(process.cgroup_directories()),
         unit: process.unit(),
+        class: process.class(),
         hooks: runtime_spec::Hooks {
             poststart: hooks.poststart,
             poststop: hooks.poststop,

@@ -285,6 +285,8 @@ pub enum Warning {
     NoCgroup,
     /// A bind mount shows the owners on disk, as its filesystem cannot map them: the path of its source.
     NotIdmapped(PathBuf),
+    /// A further program is in its caller's control group, as this user may move none into the container's.
+    OutsideCgroup,
     /// A seccomp architecture whose calls end the process, as its numbers are not known here.
     SeccompArchitecture(String),
 }
@@ -305,6 +307,9 @@ impl fmt::Display for Warning {
                 f,
                 "the filesystem of `{}` cannot map owners: root in the container is nobody there",
                 path.display()
+            ),
+            Self::OutsideCgroup => f.write_str(
+                "this user cannot move the program into the container's cgroup: it stays in the caller's",
             ),
             Self::SeccompArchitecture(name) => {
                 write!(f, "system calls of `{name}` are refused")
@@ -377,6 +382,7 @@ steps! {
     Seccomp = "set the system call filter",
     SelinuxLabel = "set the SELinux label",
     Session = "start a session",
+    SharedRoot = "take the root to the caller's mount namespace",
     Signals = "reset the signals",
     Stdio = "set the standard streams",
     Sysctl = "set the kernel parameter",

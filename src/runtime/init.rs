@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
-use nix::sys::stat::stat;
+use nix::sys::stat::{Mode, stat};
 use nix::unistd::Pid;
 
 use super::error::Error;
@@ -127,6 +128,16 @@ impl Init {
         })?;
         self.check_alive()?;
         Ok(IdMap::of_users(&text))
+    }
+
+    /// Its root directory.
+    pub(super) fn root(&self) -> Result<OwnedFd, Error> {
+        let path = PathBuf::from(format!("/proc/{}/root", self.pid));
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let root = open(&path, flags, Mode::empty());
+        let root = root.map_err(|source| Error::Path { action: "open", path, source })?;
+        self.check_alive()?;
+        Ok(root)
     }
 
     /// Whether its user namespace has more than one user.

@@ -1,11 +1,10 @@
 //! What is left when a command is killed, and when the disk is full.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::support::command::Cmd;
+use crate::disk::SmallDisk;
 use crate::support::env::{self, TestEnv};
 use crate::support::registry::Registry;
 use crate::support::require::Need::{Loop, Root, Tool};
@@ -93,34 +92,6 @@ fn a_terminated_pull_cleans_up_or_leaves_it_to_the_next() {
     assert!(matches!(code, None | Some(0 | 130)), "{code:?}");
     env.mydocker(["pull", &registry.image("layered")]).ok();
     env.assert_no_rubbish();
-}
-
-/// A small ext4 in a file, mounted, for as long as this lives.
-struct SmallDisk {
-    folder: PathBuf,
-}
-
-impl SmallDisk {
-    fn new(megabytes: u32) -> Self {
-        let folder = env::temporary_folder();
-        let image = folder.join("disk");
-        std::fs::create_dir(folder.join("mounted")).unwrap();
-        Cmd::new("truncate").args(["-s", &format!("{megabytes}M")]).arg(&image).ok();
-        Cmd::new("mke2fs").args(["-q", "-F", "-t", "ext4", "-m", "0"]).arg(&image).ok();
-        Cmd::new("mount").args(["-o", "loop"]).arg(&image).arg(folder.join("mounted")).ok();
-        Self { folder }
-    }
-
-    fn path(&self) -> PathBuf {
-        self.folder.join("mounted")
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        Cmd::new("umount").arg(self.path()).run();
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
 }
 
 #[test]

@@ -4,6 +4,8 @@
 
 #[path = "../support/connect_proxy.rs"]
 mod connect_proxy;
+#[path = "../support/disk.rs"]
+mod disk;
 #[path = "../support/fake_registry.rs"]
 mod fake_registry;
 #[path = "../support/limited.rs"]
@@ -38,6 +40,7 @@ mod golden;
 mod health;
 mod history;
 mod hostile_images;
+mod image_races;
 mod images;
 mod import;
 mod isolation;
@@ -71,6 +74,7 @@ mod services;
 mod sharing;
 mod shown;
 mod signals;
+mod steps;
 mod system;
 mod tag;
 mod terminal;

@@ -15,6 +15,7 @@ mod support;
 
 mod containerd;
 mod docker;
+mod kubernetes;
 mod podman;
 mod systemd;
 

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::support::command::{Cmd, Output};
-use crate::support::require::Need::{Root, Service};
+use crate::support::fixtures;
+use crate::support::require::Need::{Root, Service, Tool};
 use crate::support::systemd::Machine;
 
 /// A machine with a bundle in `/b`.
@@ -175,14 +176,13 @@ fn units_come_and_go_with_their_containers() {
 #[test]
 fn an_ordinary_user_has_scopes_of_its_own_manager() {
     require!(Root, Service("systemd"));
-    if !std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
-        // Version 1 gives ordinary users no groups; the virtual machine has version 2.
-        return;
-    }
     let host = Host::new(true);
+    // Version 1 gives ordinary users no groups of controllers; the virtual machine has version 2.
+    let limits = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
     host.configure(|spec| {
         spec["linux"]["cgroupsPath"] = json!("user.slice:engine:2f");
-        spec["linux"]["resources"] = json!({ "pids": { "limit": 55 } });
+        spec["linux"]["resources"] =
+            if limits { json!({ "pids": { "limit": 55 } }) } else { json!({}) };
     });
     host.ok("leave $oci run --detach --pid-file pid box");
     let unit = "engine-2f.scope";
@@ -190,11 +190,58 @@ fn an_ordinary_user_has_scopes_of_its_own_manager() {
         host.property(unit, "ControlGroup"),
         "/user.slice/user-1000.slice/user@1000.service/user.slice/engine-2f.scope"
     );
-    assert_eq!(host.property(unit, "TasksMax"), "55");
-    assert_eq!(host.ok("cg pids pids.max $(cat pid)"), "55\n");
-    host.ok("$oci update --pids-limit 44 box");
-    assert_eq!(host.property(unit, "TasksMax"), "44");
-    assert_eq!(host.ok("$oci exec box cat /proc/self/cgroup"), "0::/\n");
+    if limits {
+        assert_eq!(host.property(unit, "TasksMax"), "55");
+        assert_eq!(host.ok("cg pids pids.max $(cat pid)"), "55\n");
+        host.ok("$oci update --pids-limit 44 box");
+        assert_eq!(host.property(unit, "TasksMax"), "44");
+        // Only from below its own manager may a user move a process into the scope.
+        let show = "$oci exec box cat /proc/self/cgroup";
+        assert_eq!(host.ok(&format!("systemd-run --user --quiet --scope {show}")), "0::/\n");
+        let ran = host.run(show).says("stays in the caller's").success();
+        assert_ne!(ran.stdout, "0::/\n");
+    }
     host.ok("$oci delete --force box");
     assert_eq!(host.property(unit, "LoadState"), "not-found");
+}
+
+/// Options that lend the machine a program of this one's with what it is linked to: both are the same Debian.
+fn lent(programs: &[&str]) -> Vec<String> {
+    let mut files: Vec<String> = programs.iter().map(|program| (*program).to_owned()).collect();
+    let linked = Cmd::new("ldd").args(programs).ok();
+    let libraries = linked.lines().filter_map(|line| line.split(" => ").nth(1)?.split(' ').next());
+    files.extend(libraries.map(str::to_owned));
+    files.sort();
+    files.dedup();
+    let mount = |file: &String| {
+        let source = std::fs::canonicalize(file).unwrap();
+        ["-v".to_owned(), format!("{}:{file}:ro", source.display())]
+    };
+    files.iter().flat_map(mount).collect()
+}
+
+#[test]
+fn podman_has_systemd_make_the_groups() {
+    require!(Root, Service("systemd"), Tool("podman"), Tool("conmon"));
+    let mut options = lent(&["/usr/bin/podman", "/usr/bin/conmon"]);
+    let archive = format!("{}:/busybox.tar:ro", fixtures::path("busybox.tar").display());
+    options.extend(["-v", "/etc/containers:/etc/containers:ro", "-v", &archive].map(str::to_owned));
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let machine = Machine::boot_with(&options);
+    let setup = "printf '[containers]\\ndefault_ulimits=[\"nofile=1024:1024\",\"nproc=1024:1024\"]\\n' >/root/conf
+        export CONTAINERS_CONF=/root/conf
+        podman() {
+            command podman --storage-driver vfs --events-backend file --cgroup-manager systemd --runtime /usr/bin/mydocker-oci \"$@\"
+        }\n";
+    let sh = |script: &str| machine.sh(&format!("{setup}{script}")).timeout(120).ok();
+    sh("podman import --quiet /busybox.tar localhost/busybox");
+    let id =
+        sh("podman run -d --network none --memory 64m --name box localhost/busybox sleep 1000");
+    let unit = format!("libpod-{}.scope", id.trim_end());
+    let show = |names: &str| sh(&format!("systemctl show -P {names} {unit}"));
+    assert_eq!(show("Slice"), "machine.slice\n");
+    assert_eq!(show("MemoryMax"), "67108864\n");
+    assert_eq!(sh("podman exec box sh -c 'echo $((6 * 7))'"), "42\n");
+    sh("podman pause box; podman unpause box; podman rm --force --time 0 box");
+    assert_eq!(show("LoadState"), "not-found\n");
 }

@@ -12,6 +12,9 @@ pub enum Need {
     Controller(&'static str),
     /// The Debian image, whose making needs root and a package mirror.
     Debian,
+    /// A file of a package that is not there everywhere.
+    #[allow(dead_code, reason = "only those of engines need one")]
+    File(&'static str),
     /// Loop devices, to mount a file as a disk.
     Loop,
     /// Being root.
@@ -36,6 +39,7 @@ impl Need {
                 let there = fixtures::folder().join("debian/index.json").exists();
                 (!there).then(|| "the Debian image: debootstrap did not run".to_owned())
             }
+            Self::File(path) => (!Path::new(path).exists()).then(|| path.to_owned()),
             Self::Loop => {
                 let there = Path::new("/dev/loop-control").exists();
                 (!there).then(|| "loop devices".to_owned())

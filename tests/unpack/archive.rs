@@ -25,7 +25,8 @@ impl Header {
 
     pub(crate) fn octal(&mut self, offset: usize, length: usize, value: u64) -> &mut Self {
         let text = format!("{value:0width$o}\0", width = length - 1);
-        self.bytes(offset, text.as_bytes())
+        // The largest numbers leave no room for a NUL.
+        self.bytes(offset, &text.as_bytes()[..length])
     }
 
     pub(crate) fn link(&mut self, target: &str) -> &mut Self {

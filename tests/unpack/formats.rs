@@ -1,8 +1,11 @@
 //! Tar's dialects: what is understood, and what is refused because readers would understand it differently.
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::PathBuf;
+
+use mydocker::unpack::{Destination, Limits, extract};
 
 use crate::archive::{Header, Tar, record};
 use crate::support::{Scratch, chain, extract_into, shape};
@@ -329,6 +332,8 @@ fn entries_that_readers_disagree_about() {
     file.bytes(257, &[0; 8]).bytes(345, b"junk, not a prefix").size(2);
     let (_scratch, d) = good(Tar::new().header(&v7).header(&file).data(b"v7").end());
     assert_eq!(shape(&d), ["v7dir/", "v7dir/f=v7"]);
+    let mut odd = Header::new(b'0', "f");
+    bad("a device number that is none", &Tar::new().header(odd.bytes(331, b"-")).end());
     let mut prefixed = Header::new(b'0', "f");
     prefixed.gnu().bytes(345, b"prefix");
     bad("GNU magic with a prefix", &Tar::new().header(&prefixed).end());
@@ -362,11 +367,13 @@ fn sparse_files() {
         &[
             ("path", b"s"),
             ("GNU.sparse.size", b"5000"),
-            ("GNU.sparse.numblocks", b"2"),
+            ("GNU.sparse.numblocks", b"3"),
             ("GNU.sparse.offset", b"1024"),
             ("GNU.sparse.numbytes", b"512"),
             ("GNU.sparse.offset", b"4096"),
             ("GNU.sparse.numbytes", b"100"),
+            ("GNU.sparse.offset", b"5000"),
+            ("GNU.sparse.numbytes", b"0"),
         ],
         &data,
     );
@@ -374,12 +381,12 @@ fn sparse_files() {
         &[
             ("GNU.sparse.name", b"s"),
             ("GNU.sparse.size", b"5000"),
-            ("GNU.sparse.numblocks", b"2"),
-            ("GNU.sparse.map", b"1024,512,4096,100"),
+            ("GNU.sparse.numblocks", b"3"),
+            ("GNU.sparse.map", b"1024,512,4096,100,5000,0"),
         ],
         &data,
     );
-    let mut map = b"2\n1024\n512\n4096\n100\n".to_vec();
+    let mut map = b"3\n1024\n512\n4096\n100\n5000\n0\n".to_vec();
     map.resize(512, 0);
     let one: &[(&str, &[u8])] = &[
         ("GNU.sparse.major", b"1"),
@@ -396,6 +403,8 @@ fn sparse_files() {
     let mut second = [0; 512];
     second[..12].copy_from_slice(b"00000010000\0");
     second[12..24].copy_from_slice(b"00000000144\0");
+    second[24..36].copy_from_slice(b"00000011610\0");
+    second[36..48].copy_from_slice(b"00000000000\0");
     let first = old_sparse(&[(1024, 512)], 612, 5000, true);
     let extended = Tar::new().header(&first).data(&second).data(&data).file("after", b"").end();
     let (_scratch, d) = good(extended);
@@ -409,6 +418,7 @@ fn sparse_files() {
         ("overlap", Tar::new().header(&old_sparse(&[(512, 512), (600, 100)], 612, 5000, false))),
         ("descending", Tar::new().header(&old_sparse(&[(4096, 512), (0, 100)], 612, 5000, false))),
         ("behind the end", Tar::new().header(&old_sparse(&[(4096, 612)], 612, 4500, false))),
+        ("a hole at the end", Tar::new().header(&old_sparse(&[(0, 612)], 612, 5000, false))),
         ("less than stored", Tar::new().header(&old_sparse(&[(0, 512)], 612, 5000, false))),
         ("unaligned", Tar::new().header(&old_sparse(&[(0, 100), (512, 512)], 612, 5000, false))),
         ("endless", endless),
@@ -419,4 +429,23 @@ fn sparse_files() {
     ] {
         bad(what, &tar.data(&data).end());
     }
+}
+
+#[test]
+fn a_chain_of_sparse_maps_has_an_end() {
+    let first = Tar::new().header(&old_sparse(&[(0, 512)], 512, 1 << 30, true));
+    let tar = (0..200_u64).fold(first, |tar, block| {
+        let mut more = Header([0; 512]);
+        for pair in 0..21 {
+            let at = usize::try_from(24 * pair).unwrap();
+            more.octal(at, 12, 10_000 + block * 21 + pair).octal(at + 12, 12, 0);
+        }
+        more.bytes(504, b"\x01");
+        tar.data(&more.0)
+    });
+    let few = Limits { extents: 4000, ..Limits::default() };
+    let scratch = Scratch::new();
+    let dest = fs::File::open(scratch.dir("d")).unwrap();
+    let error = extract(&tar.end()[..], &Destination::new(dest.as_fd(), &few)).unwrap_err();
+    assert!(chain(&error).contains("too many extents"), "{}", chain(&error));
 }

@@ -110,8 +110,10 @@ fn sizes_that_lie() {
         let message = limited(&Limits::default(), (&extension.block()[..]).chain(zeros));
         assert!(message.contains("bytes in an extension header"), "{message}");
     }
-    let sparse: &[(&str, &[u8])] =
-        &[("GNU.sparse.size", b"9223372036854775807"), ("GNU.sparse.map", b"0,512")];
+    let sparse: &[(&str, &[u8])] = &[
+        ("GNU.sparse.size", b"9223372036854775807"),
+        ("GNU.sparse.map", b"0,512,9223372036854775807,0"),
+    ];
     let tar = Tar::new().pax(sparse).file("s", &[1; 512]).end();
     assert!(limited(&Limits::default(), &tar[..]).contains("bytes"));
 }

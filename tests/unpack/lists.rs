@@ -236,7 +236,7 @@ fn the_digest_of_a_sparse_file_does_not_depend_on_where_its_holes_are() {
         ("GNU.sparse.name", b"sparse"),
         ("GNU.sparse.realsize", b"1000000"),
     ];
-    let mut data = b"1\n500000\n5\n".to_vec();
+    let mut data = b"2\n500000\n5\n1000000\n0\n".to_vec();
     data.resize(512, 0);
     data.extend_from_slice(b"stuff");
     let list = listed(&scratch, &[Tar::new().pax(pax).file("GNUSparseFile.0/sparse", &data).end()]);

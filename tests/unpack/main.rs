@@ -19,6 +19,7 @@ mod layers;
 mod limits;
 mod lists;
 mod random;
+mod readers;
 mod sharing;
 mod streams;
 mod support;

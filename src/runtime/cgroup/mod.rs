@@ -27,8 +27,8 @@ use super::systemd::{self, Unit};
 use crate::oci::runtime_spec::linux::{DeviceRule, Linux, NamespaceKind, Resources};
 use crate::oci::runtime_spec::{Mount, Spec};
 use crate::sys::schedule::SchedAttr;
-pub(super) use files::{apply, remove, write};
-use files::{delegate, failed, inherit_cpuset, make, move_processes};
+use files::{above, delegate, enable_all, failed, inherit_cpuset, make, move_processes};
+pub(super) use files::{apply, members, remove, write};
 pub(super) use settings::{Setting, v1, v2};
 
 /// Where control groups are mounted (`file-hierarchy(7)`).
@@ -60,6 +60,8 @@ pub(super) struct Cgroup {
     devices: Vec<DeviceRule>,
     /// Whose the version 2 group becomes.
     delegate: Option<Uid>,
+    /// Whether the container writes to its version 2 group, and may want every controller there is.
+    manages: bool,
     /// The version 2 group.
     directory: Option<OwnedFd>,
     /// What has been made.
@@ -120,6 +122,7 @@ impl Cgroup {
             settings,
             devices,
             delegate: None,
+            manages: false,
             directory: None,
             made: Vec::new(),
             every_controller: options.every_controller,
@@ -136,6 +139,8 @@ impl Cgroup {
     /// Hands the version 2 group on to the container's user once it is made, if that one is to write to it: the user may
     /// then make groups below it, and change none of its limits (runtime-spec, `config-linux.md#cgroup-ownership`).
     pub(super) fn delegate_to(&mut self, spec: &Spec, ids: Option<&IdMap>) {
+        // Who watches, pauses or changes it later may want them, too.
+        self.manages = self.every_controller;
         let writable = |mount: &Mount| {
             let is_cgroup = |text: &Option<String>| {
                 text.as_deref().is_some_and(|text| matches!(text, "cgroup" | "cgroup2"))
@@ -147,6 +152,7 @@ impl Cgroup {
         let new = spec.linux.as_ref().and_then(|linux| linux.namespace(NamespaceKind::Cgroup));
         if new.is_some_and(|namespace| namespace.path.is_none()) && spec.mounts.iter().any(writable)
         {
+            self.manages = true;
             let uid = spec.process.as_ref().map_or(0, |process| process.user.uid);
             let uid = ids.map_or(Some(uid), |ids| ids.host_uid(uid));
             self.delegate = uid.filter(|uid| *uid != 0).map(Uid::from_raw);
@@ -186,9 +192,17 @@ impl Cgroup {
         self.directory.as_ref().map(AsFd::as_fd)
     }
 
-    /// The directories that have been made.
+    /// The directories that have been made, and of version 1 those by which systemd knows what belongs to a unit: what
+    /// `exec` starts is to be in them, too, unless it is an ordinary user's, who may move nothing there.
     pub(super) fn directories(&self) -> Vec<PathBuf> {
-        self.made.clone()
+        let mut all = self.made.clone();
+        let tracked = self.version == CgroupVersion::V1 && self.unit.is_some();
+        if tracked && !rootless::is_ordinary() {
+            let own = ["systemd", "unified"].map(|name| Path::new(MOUNT_POINT).join(name));
+            let own = own.iter().map(|hierarchy| hierarchy.join(&self.path));
+            all.extend(own.filter(|directory| directory.exists()));
+        }
+        all
     }
 
     fn controllers(&self) -> BTreeSet<&'static str> {
@@ -239,6 +253,9 @@ impl Cgroup {
             }
             Err(error) => return Err(error),
         }
+        if self.manages {
+            enable_all(&directory);
+        }
         self.fill_v2(&directory)
     }
 
@@ -270,10 +287,7 @@ impl Cgroup {
 
     /// Enables the controllers in every group above `directory`.
     fn enable(&self, directory: &Path) -> Result<(), Error> {
-        let root = Path::new(MOUNT_POINT);
-        let mut above: Vec<&Path> =
-            directory.ancestors().skip(1).take_while(|path| path.starts_with(root)).collect();
-        above.reverse();
+        let above = above(directory);
         for controller in self.settings.iter().map(|setting| setting.controller) {
             if controller.is_empty() {
                 continue;
@@ -293,6 +307,11 @@ impl Cgroup {
                 match written {
                     // The controller is not there; which setting needs it is said by who writes it.
                     Err(Error::Cgroup { source: Errno::ENOENT | Errno::EINVAL, .. }) => break,
+                    // It is not for this process to hand it down, as with an ordinary user.
+                    Err(Error::Cgroup {
+                        source: Errno::EACCES | Errno::EPERM | Errno::EBUSY,
+                        ..
+                    }) if self.unit.is_some() => break,
                     written => written?,
                 }
             }
@@ -345,12 +364,6 @@ impl Cgroup {
                 }
             }
         }
-        if self.unit.is_some() {
-            // By these systemd knows what belongs to a unit, and so what `exec` starts is to be in them, too.
-            let own = ["systemd", "unified"]
-                .map(|name| Path::new(MOUNT_POINT).join(name).join(&self.path));
-            self.made.extend(own.into_iter().filter(|directory| directory.exists()));
-        }
         Ok(())
     }
 
@@ -381,12 +394,6 @@ impl Cgroup {
         }
         result
     }
-}
-
-/// The file by which a group is joined: that of version 1 which takes a thread, if it has one.
-pub(super) fn members(directory: &Path) -> PathBuf {
-    let tasks = directory.join("tasks");
-    if tasks.exists() { tasks } else { directory.join("cgroup.procs") }
 }
 
 /// The version 1 controllers that are mounted, one a hierarchy.

@@ -52,10 +52,30 @@ impl<'a> Header<'a> {
             header.time(345..357).map_err(|_| "GNU header with a prefix")?;
             header.time(357..369).map_err(|_| "GNU header with a prefix")?;
         }
-        if dialect == Dialect::Star && !block[345..476].contains(&0) {
-            return Err("star header whose prefix does not end");
+        // Mode, owners, size and time; an extension header has them, too.
+        for range in [100..108, 108..116, 116..124, 124..136, 136..148] {
+            header.unused(range)?;
+        }
+        if dialect == Dialect::Star {
+            if !block[345..476].contains(&0) {
+                return Err("star header whose prefix does not end");
+            }
+            header.unused(476..488)?;
+            header.unused(488..500)?;
+        }
+        if dialect != Dialect::V7 {
+            header.unused(329..337)?;
+            header.unused(337..345)?;
         }
         Ok(header)
+    }
+
+    /// A number that may be of no use here: of an entry of another kind, or overridden. Go's reader refuses the header over
+    /// it all the same.
+    fn unused(&self, range: std::ops::Range<usize>) -> Result<(), Problem> {
+        let field = &self.block[range];
+        let blank = field.iter().all(|b| matches!(b, 0 | b' '));
+        if blank { Ok(()) } else { signed(field).map(drop) }
     }
 
     fn time(&self, range: std::ops::Range<usize>) -> Result<(), Problem> {
@@ -177,6 +197,10 @@ fn base256(field: &[u8]) -> Result<i64, Problem> {
 /// Octal digits, spaces before them allowed, ended by a NUL, a space or the field's end. An empty field is 0.
 fn octal(field: &[u8]) -> Result<u64, Problem> {
     let start = field.iter().position(|b| *b != b' ').ok_or("blank where a number is expected")?;
+    // Some readers pass over a NUL at the beginning, and others stop there.
+    if field[start] == 0 && field[start..].iter().any(|b| !matches!(b, 0 | b' ')) {
+        return Err("malformed number");
+    }
     let mut value: u64 = 0;
     for (i, byte) in field.iter().enumerate().skip(start) {
         match byte {
@@ -211,8 +235,10 @@ mod tests {
         for (field, value) in good {
             assert_eq!(number(field), Ok(value), "{}", field.escape_ascii());
         }
-        let bad: [&[u8]; 9] = [
+        let bad: [&[u8]; 11] = [
             b"        ",
+            b"\x000000644",
+            b"  \0 644\0",
             b"0000648\0",
             b"64 4\0\0\0\0",
             b"-0000644",

@@ -30,8 +30,9 @@ impl Map {
 
     /// The extents, once the map fits a file of `real_size` bytes of which `stored` bytes are in the archive.
     ///
-    /// GNU tar reads each extent from the start of a block, Go's reader does not; a map where that would make a
-    /// difference is refused.
+    /// GNU tar reads each extent from the start of a block, Go's reader does not; and it ends the file with the last extent,
+    /// where Go goes on to the size that is said. Maps where that would make a difference are refused; writers fill their
+    /// blocks, and have an empty extent at the end of a file that ends in a hole.
     pub(super) fn check(self, real_size: u64, stored: u64) -> Result<Vec<Extent>, Problem> {
         let (mut end, mut sum) = (0_u64, 0_u64);
         for extent in &self.0 {
@@ -46,6 +47,9 @@ impl Map {
         }
         if end > real_size {
             return Err("sparse file with an extent behind its end");
+        }
+        if end < real_size {
+            return Err("sparse file that goes on behind its last extent");
         }
         if sum != stored {
             return Err("sparse file whose extents are not what is stored");
@@ -139,11 +143,14 @@ mod tests {
     #[test]
     fn maps_must_fit() {
         assert!(map(&[(0, 512), (1024, 100), (5000, 0)]).check(5000, 612).is_ok());
-        assert!(map(&[]).check(1 << 40, 0).is_ok());
+        assert!(map(&[(1 << 40, 0)]).check(1 << 40, 0).is_ok());
+        assert!(map(&[]).check(0, 0).is_ok());
         for (extents, real, stored) in [
             (&[(0, 512), (100, 512)][..], 5000, 1024),
             (&[(1024, 512), (0, 512)], 5000, 1024),
             (&[(0, 512)], 100, 512),
+            (&[(0, 512)], 513, 512),
+            (&[], 1, 0),
             (&[(0, 512)], 512, 511),
             (&[(0, 100), (512, 512)], 5000, 612),
             (&[(u64::MAX, 2)], 5000, 2),
