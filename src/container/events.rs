@@ -179,3 +179,24 @@ impl Containers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_that_find_a_file_full_one_puts_it_aside() {
+        let folder = std::env::temp_dir().join(format!("mydocker-events-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let journal = Journal::new(&folder);
+        let open = || OpenOptions::new().append(true).create(true).open(&journal.path).unwrap();
+        open().write_all(b"full").unwrap();
+        let (first, second) = (open(), open());
+        journal.put_aside(first).unwrap();
+        open().write_all(b"new").unwrap();
+        journal.put_aside(second).unwrap();
+        assert_eq!(fs::read(journal.before()).unwrap(), b"full");
+        assert_eq!(fs::read(&journal.path).unwrap(), b"new");
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

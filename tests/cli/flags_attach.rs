@@ -50,6 +50,8 @@ fn the_usual_keys_leave_it_running() {
     assert_eq!(pty.finish(), 0);
     assert!(runs(&env, "left"));
     assert!(env.mydocker(["logs", "left"]).ok().contains("said2"));
+    let told = ["events", "--stream=false", "-f", "event=detach", "--format", "{{.Type}}"];
+    assert_eq!(env.mydocker(told).ok(), "container\n");
     let mut pty = Pty::start(env.mydocker(["attach", "left"]), 24, 80);
     pty.send("exit 4\n");
     assert_eq!(pty.finish(), 4);
