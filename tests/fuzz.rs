@@ -58,6 +58,7 @@ fn number(name: &str, usual: usize) -> usize {
     std::env::var(name).map_or(usual, |text| text.parse().unwrap())
 }
 
+/// Runs `target` on the corpus, and on `usual` changed copies altogether unless the caller wants more of each.
 fn run(name: &str, target: fn(&[u8]), usual: usize) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
     let mut paths: Vec<_> =
@@ -65,10 +66,11 @@ fn run(name: &str, target: fn(&[u8]), usual: usize) {
     paths.sort();
     let corpus: Vec<_> = paths.iter().map(|path| fs::read(path).unwrap()).collect();
     assert!(!corpus.is_empty());
+    let copies = number("MYDOCKER_FUZZ_RUNS", usual.div_ceil(corpus.len()));
     let mut random = Random(number("MYDOCKER_FUZZ_SEED", 0) as u64);
     for (path, original) in paths.iter().zip(&corpus) {
         target(original);
-        for copy in 0..number("MYDOCKER_FUZZ_RUNS", usual) {
+        for copy in 0..copies {
             let mut data = original.clone();
             let other = &corpus[random.below(corpus.len())];
             random.change(&mut data, other);
@@ -88,30 +90,30 @@ fn tar() {
         eprintln!("skipped: this needs root: layers have owners and devices");
         return;
     }
-    run("tar", targets::tar, 60);
+    run("tar", targets::tar, 360);
 }
 
 #[test]
 fn manifest() {
-    run("manifest", targets::manifest, 3000);
+    run("manifest", targets::manifest, 6000);
 }
 
 #[test]
 fn index() {
-    run("index", targets::index, 3000);
+    run("index", targets::index, 6000);
 }
 
 #[test]
 fn config() {
-    run("config", targets::config, 3000);
+    run("config", targets::config, 6000);
 }
 
 #[test]
 fn decompress() {
-    run("decompress", targets::decompress, 1000);
+    run("decompress", targets::decompress, 4000);
 }
 
 #[test]
 fn tree_list() {
-    run("tree_list", targets::tree_list, 2000);
+    run("tree_list", targets::tree_list, 6000);
 }

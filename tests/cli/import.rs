@@ -1,6 +1,7 @@
 //! `mydocker import`: every form, packed in every way.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::made::{noise, tar_of};
@@ -226,4 +227,24 @@ fn an_uncompressed_archive_on_a_file_system_that_writes_through_the_page_cache_o
     let folder = temporary_folder();
     let _ramfs = Mounted::new(&["-t", "ramfs", "none"], &folder);
     assert_copied(&TestEnv::with_root(&folder.join("store")));
+}
+
+/// CVE-2026-26960 and others: a hard link whose target is looked for where the caller stands.
+#[test]
+fn a_hard_link_does_not_name_files_of_the_folder_that_one_is_in() {
+    require!(Root);
+    let env = TestEnv::new();
+    let canary = env.folder().join("canary");
+    fs::create_dir(&canary).unwrap();
+    fs::write(canary.join("f"), "secret").unwrap();
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(tar::EntryType::Link);
+    header.set_size(0);
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.append_link(&mut header, "etc/stolen", "f").unwrap();
+    let path = env.folder().join("root.tar");
+    fs::write(&path, archive.into_inner().unwrap()).unwrap();
+    let cmd = env.mydocker(["import"]).arg(&path).current_dir(&canary);
+    env.assert_refused(cmd, 125, &["no such file in this layer or below"]);
+    assert_eq!(fs::metadata(canary.join("f")).unwrap().nlink(), 1);
 }

@@ -148,6 +148,15 @@ impl Tree {
         self
     }
 
+    /// The tree without the times of directories, and without the top itself.
+    pub fn without_times_of_folders(mut self) -> Self {
+        self.0.remove("");
+        for entry in self.0.values_mut().filter(|entry| entry.kind == "directory") {
+            entry.mtime = (0, 0);
+        }
+        self
+    }
+
     /// The tree without the numbers of links, which tell what other trees share files with it.
     pub fn without_links(mut self) -> Self {
         self.0.values_mut().for_each(|entry| entry.links = 0);

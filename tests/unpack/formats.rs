@@ -125,8 +125,21 @@ fn extended_attributes_that_no_file_can_have() {
         }
     }
     // What is in no namespace that belongs into a tree is left out.
-    for keyword in ["SCHILY.xattr.system.posix_acl", "SCHILY.xattr.security.ima"] {
-        let (_scratch, d) = good(Tar::new().pax(&[(keyword, b"v")]).file("f", b"").end());
+    for name in [
+        "system.posix_acl",
+        "security.ima",
+        "security.evm",
+        "security.selinux",
+        "security.apparmor",
+        "trusted.overlay.redirect",
+        "trusted.overlay.metacopy",
+        "trusted.overlay.origin",
+        "user.overlay.redirect",
+        "user.overlay.metacopy",
+    ] {
+        let keyword = &*format!("SCHILY.xattr.{name}");
+        let tar = Tar::new().pax(&[(keyword, b"/x")]).file("f", b"");
+        let (_scratch, d) = good(tar.pax(&[(keyword, b"/x")]).dir("d").end());
         let lines = crate::support::picture(&d);
         assert!(!lines.join(" ").contains('='), "{keyword}: {lines:?}");
     }
