@@ -93,7 +93,11 @@ fresh_disk() {
   rm -f "$work/image"
   truncate -s 8G "$work/image"
   mke2fs -q -F -t ext4 -E lazy_itable_init=0,lazy_journal_init=0 "$work/image"
-  mount -o loop "$work/image" "$work/disk"
+  # As a disk of its own: otherwise all that is written to it is copied once more, into the page cache of the file.
+  device=$(losetup --find --show --direct-io=on "$work/image")
+  mount "$device" "$work/disk"
+  # It goes when it is unmounted.
+  losetup --detach "$device"
   # What the last one left to be written is not for the next one to wait for.
   sync
 }

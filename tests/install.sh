@@ -5,7 +5,7 @@ set -eu
 # A compiler for the crates with C in them; registries, peers and tools to compare with; what fills and packs images; engines.
 packages="gcc libc6-dev binutils curl docker-registry podman skopeo umoci apache2-utils openssl python3 busybox-static
   debootstrap attr e2fsprogs uidmap libcap2-bin util-linux gzip bzip2 xz-utils zstd libseccomp-dev procps conmon containerd docker.io
-  runc crun iptables iproute2 netavark aardvark-dns catatonit strace"
+  runc crun iptables iproute2 netavark aardvark-dns catatonit containernetworking-plugins python3-grpcio strace"
 
 missing=
 for package in $packages; do

@@ -34,5 +34,7 @@ mod probe;
 mod process;
 #[path = "runtime/requests.rs"]
 mod requests;
+#[path = "runtime/shared_mounts.rs"]
+mod shared_mounts;
 #[path = "runtime/unstarted.rs"]
 mod unstarted;

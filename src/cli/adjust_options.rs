@@ -43,7 +43,7 @@ pub(super) struct AdjustArgs {
     /// NIS domain name inside
     #[arg(long, value_name = "NAME")]
     domainname: Option<String>,
-    /// Further group of its user
+    /// Further group of its user; keep-groups for those of the ordinary user who calls
     #[arg(long, value_name = "GROUP")]
     group_add: Vec<String>,
     /// Memory that is left to it when memory is short

@@ -18,6 +18,22 @@ pub(super) struct AttachArgs {
     sig_proxy: bool,
 }
 
+/// The option of `create` about what its caller would be attached to: with docker, too, all that follows is whether the
+/// program's input ends with that of the first client.
+#[derive(Debug, clap::Args)]
+pub(super) struct CreateAttachArgs {
+    /// Stream that start -a is for: STDIN, STDOUT or STDERR; without STDIN, input does not end with a client's
+    #[arg(short, long, value_name = "STREAM", ignore_case = true)]
+    attach: Vec<StandardStream>,
+}
+
+impl CreateAttachArgs {
+    /// Whether standard input is one of the streams.
+    pub(super) fn has_input(&self) -> bool {
+        has(&self.attach, StandardStream::Input)
+    }
+}
+
 /// A standard stream, by docker's name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 enum StandardStream {
@@ -49,7 +65,7 @@ impl AttachArgs {
     }
 
     fn has(&self, stream: StandardStream) -> bool {
-        self.attach.is_empty() || self.attach.contains(&stream)
+        has(&self.attach, stream)
     }
 
     /// How the caller is attached to a container that has been made, with an input or a terminal or not.
@@ -63,4 +79,9 @@ impl AttachArgs {
             detach_keys: self.detach_keys.unwrap_or_default(),
         }
     }
+}
+
+/// Without any that is named, all are meant.
+fn has(streams: &[StandardStream], stream: StandardStream) -> bool {
+    streams.is_empty() || streams.contains(&stream)
 }

@@ -58,7 +58,11 @@ pub(super) fn run(global: &Global, args: Args) -> Outcome {
     let options = CommitOptions { name, author, message, changes, start };
     let overlay = super::diff::overlay(&layer, &lower);
     let id = image::commit(&store, &image, &overlay, &options).doing(&what)?;
-    global.tell_image("create", &id.to_string(), &told);
+    let text = id.to_string();
+    global.tell_image("create", &text, &told);
+    let comment = options.message.as_deref().unwrap_or_default();
+    let made = [("comment", comment), ("imageID", &text), ("imageRef", &told)];
+    global.tell_container(&args.container, "commit", &made);
     output::data(&format!("{id}\n"));
     Ok(0)
 }

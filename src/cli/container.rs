@@ -4,7 +4,6 @@ use std::io::IsTerminal as _;
 
 use super::container_filter::Filters;
 use super::failure::{Failure, While as _, chain};
-use super::prune::point_in_time;
 use super::{Global, Outcome, output};
 use crate::container::{self, Containers, Record, layer_size};
 
@@ -55,21 +54,11 @@ pub(super) fn prune_containers(
     filters: &[String],
 ) -> Result<(u64, u8), container::Error> {
     let (records, _) = containers.list()?;
-    let (untils, others): (Vec<_>, Vec<_>) =
-        filters.iter().cloned().partition(|filter| filter.starts_with("until="));
-    let mut until = i64::MAX;
-    for filter in &untils {
-        let time = filter.strip_prefix("until=").and_then(point_in_time);
-        let why = "expected a time, or how long ago, as in 24h";
-        let refuse = || container::Error::Value { what: "filter", value: filter.clone(), why };
-        until = until.min(time.ok_or_else(refuse)?);
-    }
-    let filters = Filters::parse(&others, &records)?;
+    let filters = Filters::parse(filters, &records)?;
     let (mut freed, mut code) = (0_u64, 0);
     for record in &records {
         let status = containers.status(record);
-        let old = record.created < until;
-        if status.running().is_some() || !old || !filters.accept(containers, record, &status) {
+        if status.running().is_some() || !filters.accept(containers, record, &status) {
             continue;
         }
         match remove(containers, record) {
@@ -85,6 +74,7 @@ pub(super) fn prune_containers(
             }
         }
     }
+    containers.tell_prune("container", freed);
     Ok((freed, code))
 }
 

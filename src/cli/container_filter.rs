@@ -1,14 +1,17 @@
 //! `--filter` of lists of containers: values of one name are alternatives, names must all be met, as with docker.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use crate::container::{self, Containers, Record, Status};
+use super::inspect_container::network;
+use super::moment;
+use crate::container::{self, Containers, MountPoint, MountSource, Record, Status};
 
 /// The conditions, by name.
 #[derive(Debug, Default)]
 pub(super) struct Filters {
     conditions: BTreeMap<Condition, Vec<String>>,
-    /// Made before the oldest of those named with `before`.
+    /// Made before the oldest of those named with `before`, and before the earliest moment of `until`.
     before: Option<i64>,
     /// Made after the newest of those named with `since`.
     since: Option<i64>,
@@ -17,12 +20,64 @@ pub(super) struct Filters {
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Condition {
     Ancestor,
+    Command,
     Exited,
     Health,
     Id,
     Label,
     Name,
+    Network,
+    NoLabel,
+    Port,
+    RestartPolicy,
     Status,
+    Task,
+    Volume,
+}
+
+impl Condition {
+    /// The condition that docker, or podman, calls so.
+    fn of(name: &str) -> Option<Self> {
+        Some(match name {
+            "ancestor" => Self::Ancestor,
+            "command" => Self::Command,
+            "exited" => Self::Exited,
+            "expose" | "publish" => Self::Port,
+            "health" => Self::Health,
+            "id" => Self::Id,
+            "is-task" => Self::Task,
+            "label" => Self::Label,
+            "label!" => Self::NoLabel,
+            "name" => Self::Name,
+            "network" => Self::Network,
+            "restart-policy" => Self::RestartPolicy,
+            "status" => Self::Status,
+            "volume" => Self::Volume,
+            _ => return None,
+        })
+    }
+
+    /// What is wrong with a value, if it can be none of this condition.
+    fn fault(self, value: &str) -> Option<&'static str> {
+        let (good, why) = match self {
+            Self::Exited => (value.parse::<u8>().is_ok(), "an exit code is a number from 0 to 255"),
+            Self::Health => {
+                (HEALTH.contains(&value), "there are starting, healthy, unhealthy and none")
+            }
+            Self::Port => {
+                (is_port(value), "a port is NUMBER[/tcp|/udp|/sctp], or two with - between")
+            }
+            Self::RestartPolicy => {
+                (POLICIES.contains(&value), "there are no, on-failure, always and unless-stopped")
+            }
+            Self::Status => {
+                (STATES.contains(&value), "there are created, restarting, running, paused, exited")
+            }
+            Self::Task => (matches!(value, "true" | "false" | "1" | "0"), "it is true or false"),
+            _ => (true, ""),
+        };
+        (!good).then_some(why)
+    }
 }
 
 impl Filters {
@@ -32,50 +87,38 @@ impl Filters {
         for filter in filters {
             let refuse =
                 |why| container::Error::Value { what: "filter", value: filter.clone(), why };
-            let (name, value) =
-                filter.split_once('=').ok_or_else(|| refuse("expected NAME=VALUE"))?;
+            let no_label = filter.strip_prefix("label!=").map(|value| ("label!", value));
+            let pair = no_label.or_else(|| filter.split_once('='));
+            let (name, value) = pair.ok_or_else(|| refuse("expected NAME=VALUE"))?;
             let created = || {
                 let found = records.iter().find(|r| r.name == value || r.id.starts_with(value));
-                found
-                    .map(|record| record.created)
-                    .ok_or_else(|| refuse("there is no such container"))
+                let created = found.map(|record| record.created);
+                created.ok_or_else(|| refuse("there is no such container"))
             };
-            let name = match name {
-                "before" => {
-                    let at = created()?;
-                    parsed.before = Some(parsed.before.map_or(at, |known| known.min(at)));
-                    continue;
-                }
+            match name {
+                "before" => parsed.set_before(created()?),
                 "since" => {
                     let at = created()?;
                     parsed.since = Some(parsed.since.map_or(at, |known| known.max(at)));
-                    continue;
                 }
-                "ancestor" => Condition::Ancestor,
-                "exited" if value.parse::<u8>().is_err() => {
-                    return Err(refuse("an exit code is a number from 0 to 255"));
+                "until" => {
+                    let why = "expected a time, or how long ago, as in 24h";
+                    parsed.set_before(moment::seconds_at(value).ok_or_else(|| refuse(why))?);
                 }
-                "exited" => Condition::Exited,
-                "health" if HEALTH.contains(&value) => Condition::Health,
-                "health" => {
-                    return Err(refuse("there are starting, healthy, unhealthy and none"));
+                name => {
+                    let condition = Condition::of(name).ok_or_else(|| refuse(NAMES))?;
+                    if let Some(why) = condition.fault(value) {
+                        return Err(refuse(why));
+                    }
+                    parsed.conditions.entry(condition).or_default().push(value.to_owned());
                 }
-                "id" => Condition::Id,
-                "label" => Condition::Label,
-                "name" => Condition::Name,
-                "status" if STATES.contains(&value) => Condition::Status,
-                "status" => {
-                    return Err(refuse("there are created, restarting, running, paused, exited"));
-                }
-                _ => {
-                    return Err(refuse(
-                        "there are status, name, id, label, ancestor, exited, health, before and since",
-                    ));
-                }
-            };
-            parsed.conditions.entry(name).or_default().push(value.to_owned());
+            }
         }
         Ok(parsed)
+    }
+
+    fn set_before(&mut self, at: i64) {
+        self.before = Some(self.before.map_or(at, |known| known.min(at)));
     }
 
     /// Whether they ask for containers that do not run, so that those are shown without being asked for otherwise.
@@ -92,11 +135,17 @@ impl Filters {
                 // Labels must all be there; of other conditions, one of a kind suffices.
                 let mut met =
                     values.iter().map(|value| meets(*name, value, containers, record, status));
-                if *name == Condition::Label { met.all(|met| met) } else { met.any(|met| met) }
+                match name {
+                    Condition::Label | Condition::NoLabel => met.all(|met| met),
+                    _ => met.any(|met| met),
+                }
             })
     }
 }
 
+const NAMES: &str = "there are ancestor, before, command, exited, expose, health, id, is-task, label, label!, name, \
+     network, publish, restart-policy, since, status, until and volume";
+const POLICIES: [&str; 4] = ["no", "on-failure", "always", "unless-stopped"];
 const HEALTH: [&str; 4] = ["starting", "healthy", "unhealthy", "none"];
 const STATES: [&str; 7] =
     ["created", "restarting", "running", "paused", "exited", "removing", "dead"];
@@ -114,32 +163,72 @@ fn meets(
             health.map_or("none", |health| health.status.name()) == value
         }
         Condition::Ancestor => is_ancestor(value, record),
+        Condition::Command => {
+            record.command.first().is_some_and(|program| matches_part(value, program))
+        }
         Condition::Exited => match status {
             Status::Exited(finished) => value.parse() == Ok(finished.code),
             _ => false,
         },
         Condition::Id => record.id.starts_with(value),
-        Condition::Label => match value.split_once('=') {
-            Some((name, value)) => record.labels.get(name).is_some_and(|found| found == value),
-            None => record.labels.contains_key(value),
-        },
+        Condition::Label => has_label(value, record),
+        Condition::NoLabel => !has_label(value, record),
         Condition::Name => matches_name(value, &record.name),
+        Condition::Network => {
+            let network = containers.spec(&record.id).map(|spec| network(record, &spec));
+            network.is_ok_and(|network| network == value)
+        }
+        // None has any, and none belongs to a swarm.
+        Condition::Port => false,
+        Condition::Task => matches!(value, "false" | "0"),
+        Condition::RestartPolicy => record.settings.restart.name() == value,
         Condition::Status => status.name() == value,
+        Condition::Volume => record.mounts.iter().any(|mount| has_volume(value, mount)),
     }
+}
+
+fn has_label(label: &str, record: &Record) -> bool {
+    match label.split_once('=') {
+        Some((name, value)) => record.labels.get(name).is_some_and(|found| found == value),
+        None => record.labels.contains_key(label),
+    }
+}
+
+/// A volume by its name, a file or folder of the host by its path, or either by where it is mounted.
+fn has_volume(value: &str, mount: &MountPoint) -> bool {
+    let source = match &mount.source {
+        MountSource::Volume { name, .. } => name == value,
+        MountSource::Bind { path } => path == Path::new(value),
+        MountSource::Image { .. } | MountSource::Tmpfs { .. } => false,
+    };
+    source || mount.destination == value
+}
+
+/// One port or a range, with its protocol or without.
+fn is_port(text: &str) -> bool {
+    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+    let range = first.parse::<u16>().ok().zip(last.parse::<u16>().ok());
+    range.is_some_and(|(first, last)| first > 0 && first <= last)
+        && matches!(protocol, "tcp" | "udp" | "sctp")
 }
 
 /// Part of the name, from its begin with `^` and to its end with `$`.
 fn matches_name(pattern: &str, name: &str) -> bool {
     let pattern = pattern.strip_prefix('/').unwrap_or(pattern);
-    let (anchored, rest) = match pattern.strip_prefix('^') {
-        Some(rest) => (true, rest.strip_prefix('/').unwrap_or(rest)),
-        None => (false, pattern),
-    };
-    match (anchored, rest.strip_suffix('$')) {
-        (true, Some(whole)) => name == whole,
-        (true, None) => name.starts_with(rest),
-        (false, Some(end)) => name.ends_with(end),
-        (false, None) => name.contains(rest),
+    match pattern.strip_prefix("^/") {
+        Some(rest) => matches_part(&format!("^{rest}"), name),
+        None => matches_part(pattern, name),
+    }
+}
+
+fn matches_part(pattern: &str, text: &str) -> bool {
+    let rest = pattern.strip_prefix('^').unwrap_or(pattern);
+    match (rest.len() < pattern.len(), rest.strip_suffix('$')) {
+        (true, Some(whole)) => text == whole,
+        (true, None) => text.starts_with(rest),
+        (false, Some(end)) => text.ends_with(end),
+        (false, None) => text.contains(rest),
     }
 }
 

@@ -137,6 +137,23 @@ impl ContainerArgs {
         self.user_namespace() == UserNamespace::Host
     }
 
+    /// Whether its user types into a terminal of it, and so may type the keys that leave it.
+    pub(super) fn takes_keys(&self) -> bool {
+        self.interactive && self.tty
+    }
+
+    /// The containers, by name, whose namespaces it joins.
+    pub(super) fn joined(&self) -> Vec<String> {
+        let mut names = self.namespaces.joined();
+        if let Network::Container(name) = &self.network {
+            names.push(name.clone());
+        }
+        if let Some(UserNamespace::Container(name)) = &self.userns {
+            names.push(name.clone());
+        }
+        names
+    }
+
     fn namespaces(&self, what: &str) -> Result<Namespaces, Failure> {
         let shared =
             self.namespaces.shares_names() || matches!(self.network, Network::Container(_));
@@ -261,6 +278,7 @@ impl ContainerArgs {
             stdin_once: self.interactive && stdin_once,
             health: self.health.check(what)?,
             pid_file: self.pidfile.as_ref().map(absolute).transpose()?,
+            ..Settings::default()
         })
     }
 }

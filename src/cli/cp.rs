@@ -90,19 +90,26 @@ fn copy(global: &Global, args: &Args) -> Outcome {
             return wrong("copying between containers is not supported");
         }
         (End::Container(name, path), End::Stream) => {
-            let copy = Copy::open(global, args, name, Hold::Running, &what)?;
-            return copy.write_stream(path).map(|()| 0);
+            Copy::open(global, args, name, Hold::Running, &what)?.write_stream(path)?;
+            global.tell_container(name, "archive-path", &[]);
+            return Ok(0);
         }
         (End::Container(name, path), End::Here(local)) => {
-            Copy::open(global, args, name, Hold::Frozen, &what)?.take_out(path, local)?
+            let laid =
+                Copy::open(global, args, name, Hold::Frozen, &what)?.take_out(path, local)?;
+            global.tell_container(name, "archive-path", &[]);
+            laid
         }
         (End::Stream, End::Container(name, path)) => {
             Copy::open(global, args, name, Hold::Running, &what)?.fill_from_stream(path)?;
+            global.tell_container(name, "extract-to-dir", &[]);
             return Ok(0);
         }
         (End::Here(local), End::Container(name, path)) => {
             let copy = Copy::open(global, args, name, Hold::Frozen, &what)?;
-            Laid { bytes: copy.put_in(local, path)?, ..Laid::default() }
+            let bytes = copy.put_in(local, path)?;
+            global.tell_container(name, "extract-to-dir", &[]);
+            Laid { bytes, ..Laid::default() }
         }
         _ => return wrong("neither of both is a path of a container"),
     };
@@ -136,7 +143,7 @@ impl<'a> Copy<'a> {
         if !nix::unistd::geteuid().is_root()
             && container::needs_mounts(&containers, name).doing(what)?
         {
-            enter_user_namespace()?;
+            enter_user_namespace(global, |_| Vec::new())?;
         }
         let mut warn = |text: &str| output::warning(&format!("{what}: {text}"));
         let files = open_files(&containers, name, hold, &mut warn).doing(what)?;

@@ -1,5 +1,6 @@
 //! `mydocker create`.
 
+use super::attach_options::CreateAttachArgs;
 use super::container_options::ContainerArgs;
 use super::failure::While as _;
 use super::{Global, Outcome, output};
@@ -10,6 +11,8 @@ use crate::container;
 #[command(disable_help_flag = true)]
 pub(super) struct Args {
     #[command(flatten)]
+    attach: CreateAttachArgs,
+    #[command(flatten)]
     container: ContainerArgs,
 }
 
@@ -17,7 +20,7 @@ pub(super) fn run(global: &Global, args: Args) -> Outcome {
     let what = args.container.what("create")?;
     let store = global.store().doing(&what)?;
     let containers = global.containers().doing(&what)?;
-    let options = match args.container.options(global, &store, &what, true)? {
+    let options = match args.container.options(global, &store, &what, args.attach.has_input())? {
         Ok(options) => options,
         Err(code) => return Ok(code),
     };

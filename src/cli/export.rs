@@ -23,5 +23,6 @@ pub(super) fn run(global: &Global, args: Args) -> Outcome {
     let output = super::save::output(args.output, &what)?;
     let Opened { layer, lower, .. } = open(global, &args.container, Hold::Frozen, &what)?;
     image::export(&overlay(&layer, &lower), Path::new(&args.container), &output).doing(&what)?;
+    global.tell_container(&args.container, "export", &[]);
     Ok(0)
 }

@@ -149,7 +149,8 @@ fn host_config(record: &Record, spec: &Spec) -> Value {
     })
 }
 
-fn network(record: &Record, spec: &Spec) -> String {
+/// What docker calls the network of a container.
+pub(super) fn network(record: &Record, spec: &Spec) -> String {
     let mode = mode(record, spec, NamespaceKind::Network);
     if mode == "private" { "none".to_owned() } else { mode }
 }

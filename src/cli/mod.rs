@@ -95,7 +95,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::container::{Containers, Journal};
+use crate::container::{Containers, Journal, joined_by, neighbours};
 use crate::registry;
 use crate::runtime::{self, rootless};
 use crate::store::{Durability, Store};
@@ -208,6 +208,18 @@ impl Verb {
         }
     }
 
+    /// The containers, by name, whose namespaces a container that it starts is going to join.
+    fn joined(&self, containers: &Containers) -> Vec<String> {
+        let by =
+            |names: &[String]| names.iter().flat_map(|name| joined_by(containers, name)).collect();
+        match self {
+            Self::Run(args) => args.joined(),
+            Self::Start(args) => by(args.names()),
+            Self::Restart(args) => by(args.names()),
+            _ => Vec::new(),
+        }
+    }
+
     /// Whether it makes, reads or removes files with owners of their own, and so needs to be root of some kind.
     fn needs_ids(&self) -> bool {
         matches!(
@@ -262,7 +274,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     registry::caller();
     if !nix::unistd::geteuid().is_root()
         && cli.verb.needs_ids()
-        && let Err(failure) = enter_user_namespace()
+        && let Err(failure) =
+            enter_user_namespace(&global, |containers| cli.verb.joined(containers))
     {
         return failure.report();
     }
@@ -331,8 +344,16 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn enter_user_namespace() -> Result<(), Failure> {
-    if rootless::enter().doing("start")? == rootless::Ids::Single {
+/// Becomes root of a user namespace, if it may be in that of a container that runs, then first of those that `joined` names.
+fn enter_user_namespace(
+    global: &Global,
+    joined: impl Fn(&Containers) -> Vec<String>,
+) -> Result<(), Failure> {
+    // Where nothing was ever started, nothing is made to look there.
+    let containers = global.run().is_dir().then(|| global.containers().ok()).flatten();
+    let joined = containers.as_ref().map(joined).unwrap_or_default();
+    let others = containers.iter().flat_map(|containers| neighbours(containers, &joined));
+    if rootless::enter(others).doing("start")? == rootless::Ids::Single {
         output::warning(
             "no ids for this user in /etc/subuid and /etc/subgid, or no newuidmap: \
              images with files of other users than root cannot be unpacked",
@@ -382,6 +403,15 @@ impl Global {
     fn tell_image(&self, action: &str, id: &str, name: &str) {
         let name = if name.is_empty() { id } else { name };
         Journal::new(&self.root()).tell("image", action, id, &[("name", name)]);
+    }
+
+    /// Writes down what has just been done with a container, if it is still there.
+    fn tell_container(&self, name: &str, action: &str, more: &[(&str, &str)]) {
+        if let Ok(containers) = self.containers()
+            && let Ok(record) = containers.find(name)
+        {
+            containers.tell(&record, action, more);
+        }
     }
 
     fn containers(&self) -> Result<Containers, crate::container::Error> {

@@ -10,12 +10,21 @@ const SECOND: f64 = 1e9;
 
 /// Nanoseconds since 1970: from a time in RFC 3339 with less of it, seconds since 1970, or how long ago as in `1h30m`.
 pub(super) fn parse(text: &str, what: &str) -> Result<i128, Failure> {
-    let now = OffsetDateTime::now_utc().unix_timestamp_nanos();
-    let ago = || duration(text).map(|ago| now - ago);
-    seconds(text).or_else(ago).or_else(|| parse_rfc3339(&completed(text))).ok_or_else(|| {
+    at(text).ok_or_else(|| {
         let cause = format!("invalid time `{text}`");
         Failure::new(what, cause, "as in 2026-01-02T15:04:05, 1767366245 or 10m")
     })
+}
+
+/// The same in seconds, for what is made at a whole one.
+pub(super) fn seconds_at(text: &str) -> Option<i64> {
+    i64::try_from(at(text)?.div_euclid(1_000_000_000)).ok()
+}
+
+fn at(text: &str) -> Option<i128> {
+    let now = OffsetDateTime::now_utc().unix_timestamp_nanos();
+    let ago = || duration(text).map(|ago| now.saturating_sub(ago));
+    seconds(text).or_else(ago).or_else(|| parse_rfc3339(&completed(text)))
 }
 
 /// Nanoseconds since 1970 of a time in RFC 3339.
@@ -52,10 +61,17 @@ fn seconds(text: &str) -> Option<i128> {
     Some(whole.parse::<i64>().ok().map(i128::from)? * 1_000_000_000 + nanos.parse::<i128>().ok()?)
 }
 
-/// Nanoseconds of a duration as Go writes it: `1h30m`, `1.5s`, `300ms`.
+/// Nanoseconds of a duration as Go writes it, `1h30m`, `1.5s`, `300ms`, and of days.
 pub(super) fn duration(text: &str) -> Option<i128> {
-    const UNITS: [(&str, f64); 6] =
-        [("ns", 1.0), ("us", 1e3), ("ms", 1e6), ("s", SECOND), ("m", 60e9), ("h", 3600e9)];
+    const UNITS: [(&str, f64); 7] = [
+        ("ns", 1.0),
+        ("us", 1e3),
+        ("ms", 1e6),
+        ("s", SECOND),
+        ("m", 60e9),
+        ("h", 3600e9),
+        ("d", 86_400e9),
+    ];
     let mut rest = text;
     let mut total = 0.0;
     while !rest.is_empty() {
@@ -87,6 +103,14 @@ mod tests {
         assert_eq!(at("1767312000.25"), day + 250_000_000);
         assert_eq!(duration("1h30m"), Some(5_400_000_000_000));
         assert_eq!(duration("300ms"), Some(300_000_000));
+        assert_eq!(duration("2d"), Some(172_800_000_000_000));
+        assert_eq!(seconds_at("1970-01-01T00:01:00Z"), Some(60));
+        assert_eq!(seconds_at("61"), Some(61));
+        let now = OffsetDateTime::now_utc().unix_timestamp();
+        assert!((5400..5402).contains(&(now - seconds_at("1h30m").unwrap())));
+        for bad in ["", "x", "1y", "1h2", "9999999999999999999h"] {
+            assert_eq!(seconds_at(bad), None, "{bad}");
+        }
         for bad in ["", "yesterday", "10", "m", "2026-13-01", "1x"] {
             assert!(duration(bad).is_none(), "{bad}");
         }

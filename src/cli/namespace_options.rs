@@ -35,6 +35,19 @@ impl NamespaceArgs {
         })
     }
 
+    /// The containers, by name, that are joined by these.
+    pub(super) fn joined(&self) -> Vec<String> {
+        let shares = [&self.pid, &self.uts].into_iter().filter_map(|share| match share {
+            Share::Container(name) => Some(name.clone()),
+            _ => None,
+        });
+        let ipc = match &self.ipc {
+            Ipc::Container(name) => Some(name.clone()),
+            _ => None,
+        };
+        shares.chain(ipc).collect()
+    }
+
     /// Whether the host name inside is that of somebody else.
     pub(super) fn shares_names(&self) -> bool {
         self.uts != Share::Private

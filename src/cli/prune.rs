@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::failure::{Failure, While as _};
-use super::{Global, Outcome, output, prompt};
-use crate::container;
+use super::{Global, Outcome, moment, output, prompt};
 use crate::image::{self, PruneOptions};
 use crate::oci::digest::ImageId;
 
@@ -73,6 +72,9 @@ pub(super) fn prune_images(global: &Global, options: &PruneOptions) -> Result<u6
         }
         output::data("\n");
     }
+    if !options.dry_run {
+        containers.tell_prune("image", pruned.bytes);
+    }
     Ok(pruned.bytes)
 }
 
@@ -103,7 +105,7 @@ fn parse(texts: &[String]) -> Result<Filters, Failure> {
             Failure::new("prune", format!("invalid filter `{text}`"), hint)
         };
         match text.split_once('=').ok_or_else(wrong)? {
-            ("until", time) => until = Some(point_in_time(time).ok_or_else(wrong)?),
+            ("until", time) => until = Some(moment::seconds_at(time).ok_or_else(wrong)?),
             ("label", label) => {
                 let (name, value) = match label.split_once('=') {
                     Some((name, value)) => (name, Some(value.to_owned())),
@@ -115,44 +117,4 @@ fn parse(texts: &[String]) -> Result<Filters, Failure> {
         }
     }
     Ok((until, labels))
-}
-
-/// A time of day, seconds since 1970, or so long ago as in `1h30m`.
-pub(super) fn point_in_time(text: &str) -> Option<i64> {
-    if let Some(at) = output::parse_timestamp(text).or_else(|| text.parse().ok()) {
-        return Some(at);
-    }
-    let mut seconds = 0_i64;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-        let unit = rest[digits..].chars().next()?;
-        let factor = match unit {
-            's' => 1,
-            'm' => 60,
-            'h' => 3600,
-            'd' => 86_400,
-            _ => return None,
-        };
-        let amount = rest[..digits].parse::<i64>().ok()?.checked_mul(factor)?;
-        seconds = seconds.checked_add(amount)?;
-        rest = &rest[digits + unit.len_utf8()..];
-    }
-    (!text.is_empty()).then(|| container::now() - seconds)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn points_in_time() {
-        assert_eq!(point_in_time("1970-01-01T00:01:00Z"), Some(60));
-        assert_eq!(point_in_time("61"), Some(61));
-        let ago = |text| container::now() - point_in_time(text).unwrap();
-        assert!((5400..5402).contains(&ago("1h30m")));
-        for bad in ["", "x", "1y", "m", "1h2", "9999999999999999999h"] {
-            assert_eq!(point_in_time(bad), None, "{bad}");
-        }
-    }
 }

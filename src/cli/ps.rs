@@ -15,7 +15,8 @@ pub(super) struct Args {
     /// Show all containers, not only those that run
     #[arg(short, long)]
     all: bool,
-    /// Only containers that are so: status=, name=, id=, label=, ancestor=, exited=, health=, before=, since=
+    /// Only containers that are so: ancestor=, before=, command=, exited=, health=, id=, label=, label!=, name=, network=,
+    /// restart-policy=, since=, status=, until=, volume=
     #[arg(short, long, value_name = "NAME=VALUE")]
     filter: Vec<String>,
     /// table, json for one object a line, or a template as in '{{.ID}} {{.Names}}'

@@ -15,6 +15,13 @@ pub(super) struct Args {
     container: Vec<String>,
 }
 
+impl Args {
+    /// The containers that are named.
+    pub(super) fn names(&self) -> &[String] {
+        &self.container
+    }
+}
+
 pub(super) fn run(global: &Global, args: &Args) -> Outcome {
     let StopArgs { signal, time } = args.stop;
     each(&args.container, |name| -> Result<(), Failure> {

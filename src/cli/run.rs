@@ -27,9 +27,14 @@ impl Args {
         self.container.needs_seal() && !self.has_monitor()
     }
 
+    /// The containers, by name, whose namespaces it joins.
+    pub(super) fn joined(&self) -> Vec<String> {
+        self.container.joined()
+    }
+
     /// Whether the container may outlive this command. A monitor sees to itself.
     fn has_monitor(&self) -> bool {
-        self.detach || self.attach.may_leave()
+        self.detach || self.attach.may_leave() || self.container.takes_keys()
     }
 }
 

@@ -4,7 +4,7 @@ use super::container_options::parse;
 use super::failure::{Failure, While as _};
 use super::{Global, Outcome, each, output, stop_options};
 use crate::container::{
-    self, Attachment, Containers, DetachKeys, Ending, Left, Record, attach_to, monitor,
+    self, Attachment, Containers, DetachKeys, Left, Record, attach_to, monitor,
 };
 
 /// Start containers
@@ -28,6 +28,13 @@ pub(super) struct Args {
     /// Names, ids or first digits of ids
     #[arg(required_unless_present = "all")]
     container: Vec<String>,
+}
+
+impl Args {
+    /// The containers that are named.
+    pub(super) fn names(&self) -> &[String] {
+        &self.container
+    }
 }
 
 pub(super) fn run(global: &Global, args: &Args) -> Outcome {
@@ -74,11 +81,9 @@ fn start(global: &Global, name: &str) -> Result<(), Failure> {
 /// The exit code of a command that was attached to a container.
 pub(super) fn leave(containers: &Containers, record: &Record, left: Left, what: &str) -> Outcome {
     match left {
-        Left::Ended(code) => {
-            // One with --rm is gone, and all that was known of it.
-            let ended = containers.find(&record.id).ok().and_then(|record| record.finished);
-            if ended.is_some_and(|ended| ended.oom_killed) {
-                output::warning(&format!("{what}: {}", Ending::OutOfMemory));
+        Left::Ended(code, ending) => {
+            if let Some(ending) = ending {
+                output::warning(&format!("{what}: {ending}"));
             }
             Ok(code)
         }

@@ -23,6 +23,7 @@ pub(super) fn run(global: &Global, args: &Args) -> Outcome {
     let containers = global.containers().doing(&what)?;
     let record = containers.find(&args.container).doing(&what)?;
     let rows = container::top(&containers, &record, &columns).doing(&what)?;
+    containers.tell(&record, "top", &[]);
     let lines: Vec<String> = rows.into_iter().map(|row| row.join("\t")).collect();
     output::tabs(&columns.header().join("\t"), &lines);
     Ok(0)

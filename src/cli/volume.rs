@@ -41,8 +41,8 @@ struct CreateArgs {
     /// Name, as older versions of docker took it
     #[arg(long = "name", id = "old_name", value_name = "NAME", hide = true)]
     old_name: Option<String>,
-    /// Option of the driver: local has none
-    #[arg(short, long, value_name = "NAME=VALUE", hide = true)]
+    /// Option of the driver; type=none, o=bind and device=/path make it a folder of the host
+    #[arg(short, long, value_name = "NAME=VALUE")]
     opt: Vec<String>,
     /// Name [default: 64 digits]
     #[arg(conflicts_with = "old_name")]
@@ -117,15 +117,13 @@ fn create(global: &Global, args: &CreateArgs) -> Outcome {
     if args.driver != "local" {
         return Err(refuse(MountFault::Driver(args.driver.clone())));
     }
-    if let Some(option) = args.opt.first() {
-        return Err(refuse(MountFault::DriverOption(option.clone())));
-    }
+    let options = container::parse_volume_options(&args.opt).map_err(refuse)?;
     let labels = args.label.iter().map(|label| {
         let (name, value) = label.split_once('=').unwrap_or((label, ""));
         (name.to_owned(), value.to_owned())
     });
     let containers = global.containers().doing(&what)?;
-    let made = containers.volumes().create(name, labels.collect()).doing(&what)?;
+    let made = containers.volumes().create(name, labels.collect(), options).doing(&what)?;
     output::data(&format!("{made}\n"));
     Ok(0)
 }
@@ -214,13 +212,14 @@ pub(super) fn document(containers: &Containers, name: &str) -> Result<Value, Vol
     let volumes = containers.volumes();
     let volume = volumes.find(name)?;
     let labels: Option<&BTreeMap<_, _>> = Some(&volume.labels).filter(|labels| !labels.is_empty());
+    let options: Option<&BTreeMap<_, _>> = Some(&volume.options).filter(|all| !all.is_empty());
     Ok(json!({
         "CreatedAt": output::timestamp(volume.created),
         "Driver": volume.driver,
         "Labels": labels,
         "Mountpoint": volumes.mount_point(&volume.name),
         "Name": volume.name,
-        "Options": null,
+        "Options": options,
         "Scope": "local",
     }))
 }
@@ -264,5 +263,7 @@ pub(super) fn prune_volumes(
     if !names.is_empty() {
         output::data(&format!("Deleted Volumes:\n{}\n\n", names.join("\n")));
     }
-    done.map(|()| freed)
+    done?;
+    containers.tell_prune("volume", freed);
+    Ok(freed)
 }

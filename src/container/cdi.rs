@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::Error;
+use super::{Error, yaml};
 use crate::oci::runtime_spec::{Hook, Hooks, Mount, Spec, hooks, linux};
 
 /// Where specifications are, the later folder winning over the earlier.
@@ -142,9 +142,7 @@ fn edits_from(folders: &[PathBuf], names: &[&str]) -> Result<Edits, Error> {
             }
         }
         let Some((at, device, _)) = found else {
-            let yaml = || folders.iter().find_map(|folder| yaml_of(folder, name));
-            let yaml = || yaml().map(|path| Error::YamlDevice { name: (*name).to_owned(), path });
-            return Err(broken.or_else(yaml).unwrap_or_else(|| no_such_device(name)));
+            return Err(broken.unwrap_or_else(|| no_such_device(name)));
         };
         if !used.contains(&at) {
             used.push(at);
@@ -170,27 +168,11 @@ fn conflict(name: &str) -> Error {
 
 /// The specifications in a folder, by name; none if there is no such folder.
 fn files(folder: &Path) -> Vec<PathBuf> {
-    files_named(folder, &["json"])
-}
-
-fn files_named(folder: &Path, extensions: &[&str]) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let named = |path: &PathBuf| {
-        path.extension().is_some_and(|found| extensions.iter().any(|known| found == *known))
-    };
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(named).collect();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|found| found == "json" || found == "yaml"));
     paths.sort();
     paths
-}
-
-/// The specification in a folder that is passed over because it is YAML, and names the kind of the device `name`.
-fn yaml_of(folder: &Path, name: &str) -> Option<PathBuf> {
-    let (kind, _) = name.split_once('=')?;
-    let mentions = |path: &PathBuf| {
-        let bytes = read_bytes(path).unwrap_or_default();
-        bytes.windows(kind.len()).any(|part| part == kind.as_bytes())
-    };
-    files_named(folder, &["yaml", "yml"]).into_iter().find(mentions)
 }
 
 fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
@@ -203,7 +185,13 @@ fn read(path: &Path) -> Result<Specification, Error> {
     let failed = |source| Error::Io { verb: "read", path: path.to_owned(), source };
     let malformed = |source| Error::Record { path: path.to_owned(), source };
     let bytes = read_bytes(path).map_err(failed)?;
-    let read: Specification = serde_json::from_slice(&bytes).map_err(malformed)?;
+    let read = if path.extension().is_some_and(|found| found == "yaml") {
+        let text = String::from_utf8_lossy(&bytes);
+        yaml::parse(&text).and_then(serde_json::from_value::<Specification>)
+    } else {
+        serde_json::from_slice(&bytes)
+    };
+    let read = read.map_err(malformed)?;
     if !matches!(read.cdi_version.split('.').next(), Some("0" | "1")) {
         let why = "the version of a CDI specification is not known";
         return Err(Error::Value { what: "cdiVersion", value: read.cdi_version, why });

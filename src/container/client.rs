@@ -12,7 +12,7 @@ use nix::unistd;
 use super::attach::{RawMode, Signals, user_window, write_all};
 use super::detach::{DetachKeys, Typed};
 use super::monitor::{Connection, Event, Request};
-use super::{Containers, Error, Record};
+use super::{Containers, Ending, Error, Record};
 
 /// How a user is attached to a container.
 #[derive(Debug, Default)]
@@ -41,8 +41,8 @@ impl Attachment {
 /// How it ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Left {
-    /// With the program, which had this exit code.
-    Ended(u8),
+    /// With the program, which had this exit code, and was ended by this, if that is known.
+    Ended(u8, Option<Ending>),
     /// By the user's keys; the program runs on.
     Detached,
     /// With the input, where nothing is shown of the program, which runs on.
@@ -125,7 +125,7 @@ impl Session<'_> {
             Some(Event::Error(bytes)) if self.attachment.error => {
                 write_all(io::stderr().as_fd(), &bytes);
             }
-            Some(Event::Ended(code)) => return Ok(Some(Left::Ended(code))),
+            Some(Event::Ended(code, ending)) => return Ok(Some(Left::Ended(code, ending))),
             Some(_) => {}
             None => return Ok(Some(Left::Lost)),
         }
@@ -181,6 +181,9 @@ impl Session<'_> {
             && let Some((rows, columns)) = user_window()
         {
             let _ = self.connection.send(&Request::Window(rows, columns));
+            let (height, width) = (rows.to_string(), columns.to_string());
+            let size = [("height", height.as_str()), ("width", &width)];
+            self.containers.tell(self.record, "resize", &size);
         }
     }
 }

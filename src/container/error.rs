@@ -158,16 +158,6 @@ pub enum Error {
     /// The process among a container's files could not do its work.
     #[error("{}", .0.cause)]
     Visit(Failed),
-    /// A device is known to a specification alone that cannot be read.
-    #[error(
-        "the device `{name}` is in no CDI specification but `{path}`, which is YAML; only JSON is read"
-    )]
-    YamlDevice {
-        /// The device.
-        name: String,
-        /// The specification.
-        path: PathBuf,
-    },
     /// An option has a value that cannot work.
     #[error("invalid {what} `{value}`: {why}")]
     Value {
@@ -213,10 +203,6 @@ impl Error {
             Self::NotStarted(failed) | Self::Visit(failed) => failed.hint.clone(),
             Self::Runtime(error) => error.hint(),
             Self::Volume(error) => error.hint(),
-            Self::YamlDevice { path, .. } => Some(format!(
-                "have the vendor's tool write it as JSON; NVIDIA's: `nvidia-ctk cdi generate --format=json --output={}`",
-                path.with_extension("json").display()
-            )),
             _ => None,
         }
     }

@@ -153,6 +153,12 @@ impl Containers {
         self.tell(record, "die", &more);
     }
 
+    /// Writes down that all of one kind was removed that nobody needs, and how many bytes that took.
+    pub fn tell_prune(&self, kind: &str, reclaimed: u64) {
+        let reclaimed = reclaimed.to_string();
+        Journal::new(self.root()).tell(kind, "prune", "", &[("reclaimed", &reclaimed)]);
+    }
+
     /// Writes down what has just happened to a container.
     pub fn tell(&self, record: &Record, action: &str, more: &[(&str, &str)]) {
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
@@ -171,5 +177,26 @@ impl Containers {
             // Nothing fails for want of its event.
             let _ = Journal::new(self.root()).append(&line);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_that_find_a_file_full_one_puts_it_aside() {
+        let folder = std::env::temp_dir().join(format!("mydocker-events-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let journal = Journal::new(&folder);
+        let open = || OpenOptions::new().append(true).create(true).open(&journal.path).unwrap();
+        open().write_all(b"full").unwrap();
+        let (first, second) = (open(), open());
+        journal.put_aside(first).unwrap();
+        open().write_all(b"new").unwrap();
+        journal.put_aside(second).unwrap();
+        assert_eq!(fs::read(journal.before()).unwrap(), b"full");
+        assert_eq!(fs::read(&journal.path).unwrap(), b"new");
+        fs::remove_dir_all(&folder).unwrap();
     }
 }

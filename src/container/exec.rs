@@ -5,15 +5,15 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nix::unistd::Uid;
+use nix::unistd::{Uid, getuid};
 
 use super::attach::{self, Signals, user_window};
-use super::prepare::{Environment, has_own_users};
+use super::prepare::Environment;
 use super::record::new_id;
 use super::spec::CallerEnvironment as _;
 use super::status::{Running, Status};
 use super::user::UserDatabase;
-use super::{Containers, Ending, Error, Record, streams};
+use super::{Containers, Ending, Error, Record, keep_groups, streams};
 use crate::oci::capability::CapabilitySet;
 use crate::oci::runtime_spec::{Capabilities, ConsoleSize, Process, Spec, User};
 use crate::runtime::{self, ExecOptions, Init, Stats, Stdio};
@@ -53,8 +53,7 @@ pub fn exec(
     let init = running.process.find().ok_or_else(|| Error::NotRunning(record.name.clone()))?;
     let spec = containers.spec(&record.id)?;
     let process = process(&init, &spec, request)?;
-    let first = record.ids.filter(|_| has_own_users(&spec)).map_or(0, |ids| ids.first);
-    let owner = Uid::from_raw(first.saturating_add(process.user.uid));
+    let owner = init.host_uid(process.user.uid).map_or_else(getuid, Uid::from_raw);
     let signals = if request.detach { None } else { Some(Signals::new()?) };
     let (stdio, relays) = match (request.terminal, request.detach) {
         (true, _) => (Stdio::Inherit, Vec::new()),
@@ -66,7 +65,8 @@ pub fn exec(
     };
     let told = Told::new(containers, record, &request.command);
     let policy = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
-    let options = ExecOptions { stdio, ..ExecOptions::default() };
+    let keep_groups = keep_groups::are_kept(record);
+    let options = ExecOptions { stdio, keep_groups, ..ExecOptions::default() };
     let groups = running.groups.clone();
     let killed = Stats::oom_kills(&groups);
     let mut running = match runtime::exec(&init, &running.groups, &process, policy, options) {

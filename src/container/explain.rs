@@ -23,6 +23,18 @@ impl Ending {
             _ => None,
         }
     }
+
+    /// Its number in a monitor's message.
+    pub(super) fn number(self) -> u8 {
+        match self {
+            Self::OutOfMemory => 1,
+            Self::SystemCall => 2,
+        }
+    }
+
+    pub(super) fn from_number(number: u8) -> Option<Self> {
+        [Self::OutOfMemory, Self::SystemCall].into_iter().find(|ending| ending.number() == number)
+    }
 }
 
 impl fmt::Display for Ending {

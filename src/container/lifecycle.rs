@@ -289,7 +289,7 @@ fn until_told(containers: &Containers, id: &str) -> Option<u8> {
     let connection = monitor::connect(containers, id).ok()?;
     connection.send(&Request::Wait).ok()?;
     loop {
-        if let Event::Ended(code) = connection.receive().ok()?? {
+        if let Event::Ended(code, _) = connection.receive().ok()?? {
             return Some(code);
         }
     }

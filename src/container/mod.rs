@@ -19,6 +19,7 @@ mod files;
 mod freeze;
 mod health;
 mod ids;
+mod keep_groups;
 mod layer;
 mod lifecycle;
 mod log;
@@ -26,6 +27,7 @@ mod logs;
 pub mod monitor;
 mod names;
 mod namespaces;
+mod neighbours;
 mod options;
 mod prepare;
 mod probe;
@@ -44,6 +46,7 @@ mod usage;
 mod user;
 mod volume;
 mod wait;
+mod yaml;
 
 pub use adjust::{Adjustments, Host, Limits, Tmpfs, Ulimit};
 pub use attach::{Signals, attach, write_all};
@@ -69,6 +72,7 @@ pub use lifecycle::{kill, pause, remove, restart, start, stop, unpause, wait};
 pub use log::{LogEntry, Stream};
 pub use logs::{Follow, LogReader};
 pub use namespaces::{Ipc, Join, Namespaces, Share};
+pub use neighbours::{joined_by, neighbours};
 pub use options::{MIN_MEMORY, Network, RootSource, RunOptions, UserNamespace};
 pub use prepare::create;
 pub use probe::probe;
@@ -86,6 +90,6 @@ pub use usage::VolumeUsage;
 pub use volume::{
     MountFault, MountPoint, MountRequest, MountRequests, MountSource, Ownership, Propagation,
     Recursion, RequestedSource, RequestedVolume, Volume, VolumeError, Volumes, VolumesFrom,
-    prune_volumes, remove_volume,
+    parse_options as parse_volume_options, prune_volumes, remove_volume,
 };
 pub use wait::{Condition, wait_until};

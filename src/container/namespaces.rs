@@ -111,6 +111,8 @@ pub struct Join {
 #[derive(Debug, Default)]
 pub(super) struct Joins {
     pub(super) list: Vec<Join>,
+    /// Whose user namespace it shares by being started in there, as containers of an ordinary user are.
+    pub(super) users: Option<Join>,
     /// Whose network it shares.
     pub(super) network: Option<Record>,
     /// The host name there, if it shares those.
@@ -149,17 +151,19 @@ impl Joins {
         }
         if let UserNamespace::Container(name) = &options.user_namespace {
             let record = containers.find(name)?;
-            if owner(containers, &record)?.is_none() {
-                return Err(refuse(name, "it has no user namespace of its own: use --userns host"));
+            let has_own = owner(containers, &record)?.is_some();
+            let join = Join { kind: NamespaceKind::User, container: record.id };
+            match has_own {
+                true => joins.list.push(join),
+                false if !runtime::rootless::has_all_ids() => joins.users = Some(join),
+                false => {
+                    let why = "it has no user namespace of its own: use --userns host";
+                    return Err(refuse(name, why));
+                }
             }
             owners.clear();
-            joins.list.push(Join { kind: NamespaceKind::User, container: record.id });
         }
         joins.list.extend(user(options, &owners)?);
-        if !joins.list.is_empty() && !runtime::rootless::has_all_ids() {
-            let kind = &joins.list[0].container;
-            return Err(refuse(kind, "containers of an ordinary user share none with each other"));
-        }
         Ok(Self { network, hostname, ..joins })
     }
 
@@ -180,6 +184,8 @@ fn user(options: &RunOptions, owners: &[(String, Option<String>)]) -> Result<Opt
         UserNamespace::Usual if owners.iter().any(|(_, other)| other != first) => {
             Err(refuse(container, "containers with different users are joined: use --userns host"))
         }
+        // Both are in the one that an ordinary user's command is in.
+        UserNamespace::Usual if first.is_none() && !runtime::rootless::has_all_ids() => Ok(None),
         UserNamespace::Usual if first.is_none() => Err(refuse(
             container,
             "that container is in the host's user namespace: use --userns host as well",
@@ -246,6 +252,13 @@ pub(super) fn open(containers: &Containers, joins: &[Join]) -> Result<Opened, Er
         let status = containers.status(&record);
         let init = status.running().and_then(|running| running.process.find());
         let init = init.ok_or_else(|| Error::NotRunning(record.name.clone()))?;
+        if !runtime::rootless::has_all_ids()
+            && owner(containers, &record)?.is_none()
+            && !init.shares_users()
+        {
+            let why = "it is in another user namespace: stop it, and start it again";
+            return Err(refuse(&record.name, why));
+        }
         let path = PathBuf::from(format!("/proc/{}/ns/{}", init.pid(), file_name(join.kind)));
         let file = File::open(&path).map_err(|source| Error::Io { verb: "open", path, source })?;
         // What has been opened by its number is its own, and no other process's, if it lives behind that.

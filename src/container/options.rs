@@ -147,8 +147,8 @@ impl FromStr for UserNamespace {
                 value: text.to_owned(),
                 why: match text.split(':').next() {
                     Some("keep-id" | "nomap") => {
-                        "an image's files would need other owners for it, and no file system lets an \
-                         ordinary user map them"
+                        "there are `private`, `host` and `container:NAME`; for this one, an image's files would need \
+                         other owners, which no file system lets an ordinary user map"
                     }
                     _ => "there are `private`, `host` and `container:NAME`",
                 },

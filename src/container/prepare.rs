@@ -14,7 +14,7 @@ use super::options::{Network, RootSource, RunOptions, UserNamespace};
 use super::record::{Containers, Record, boot_id, new_id, now_with_nanos};
 use super::spec::{self, CallerEnvironment, Request, TTY_GROUP};
 use super::user::UserDatabase;
-use super::{Error, attach, files, health, namespaces, settings, volume};
+use super::{Error, attach, files, health, keep_groups, namespaces, settings, volume};
 use crate::oci::digest::ImageId;
 use crate::oci::image_config::ContainerConfig;
 use crate::oci::runtime_spec::linux::NamespaceKind;
@@ -142,7 +142,7 @@ impl Preparation<'_> {
         let options = self.options;
         let joins = Joins::find(self.containers, options);
         let joins = joins.map_err(|error| Error::Join(error.into()))?;
-        self.record.joins.clone_from(&joins.list);
+        self.record.joins = joins.list.iter().chain(&joins.users).cloned().collect();
         let hostname = spec::hostname(options, &joins, &self.record.id);
         match &joins.network {
             Some(other) => files::share(&self.containers.folder(&other.id), &folder)?,
@@ -198,8 +198,11 @@ impl Preparation<'_> {
         })?;
         let database = UserDatabase::read(root.as_fd())?;
         let mut user = database.resolve(wanted)?;
-        for group in &options.adjust.group_add {
-            user.additional_gids.push(database.group(group)?);
+        self.record.settings.keep_groups = keep_groups::asked_for(&options.adjust.group_add)?;
+        if !self.record.settings.keep_groups {
+            for group in &options.adjust.group_add {
+                user.additional_gids.push(database.group(group)?);
+            }
         }
         let joins_users = joins.of(NamespaceKind::User);
         self.record.ids = if joins_users { None } else { self.claim_ids()? };

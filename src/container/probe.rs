@@ -10,15 +10,14 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, Uid, fchown, getpid, pipe2, read};
+use nix::unistd::{Pid, Uid, fchown, getpid, getuid, pipe2, read};
 
 use super::exec::{self, ExecRequest};
 use super::health::{Plan, Probed, nanoseconds};
 use super::log::timestamp;
 use super::monitor::Explain;
-use super::prepare::has_own_users;
 use super::status::Running;
-use super::{Containers, Error, Record};
+use super::{Containers, Error, Record, keep_groups};
 use crate::runtime::{self, ExecOptions, ExitStatus, Groups, Process, Stdio};
 
 /// How much of a probe's output is kept: docker's.
@@ -73,8 +72,7 @@ impl<'a> Attempt<'a> {
         let spec = containers.spec(&record.id)?;
         let request = ExecRequest { command: plan.command.clone(), ..ExecRequest::default() };
         let process = exec::process(&init, &spec, &request)?;
-        let first = record.ids.filter(|_| has_own_users(&spec)).map_or(0, |ids| ids.first);
-        let owner = Uid::from_raw(first.saturating_add(process.user.uid));
+        let owner = init.host_uid(process.user.uid).map_or_else(getuid, Uid::from_raw);
         let (output, stdio) = streams(owner)?;
         let below = running.groups.make_below(&format!("health-{}", getpid()))?;
         let (groups, group) = match below {
@@ -82,7 +80,8 @@ impl<'a> Attempt<'a> {
             None => (Vec::new(), None),
         };
         let policy = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
-        let options = ExecOptions { stdio, groups, ..ExecOptions::default() };
+        let keep_groups = keep_groups::are_kept(record);
+        let options = ExecOptions { stdio, groups, keep_groups, ..ExecOptions::default() };
         let process = runtime::exec(&init, &running.groups, &process, policy, options);
         let process = process.map_err(|error| {
             // Nothing is in it.

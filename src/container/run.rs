@@ -7,7 +7,7 @@ use super::monitor::Watcher;
 use super::options::RunOptions;
 use super::record::{Containers, Record, now};
 use super::status::{Finished, Identity};
-use super::{Ending, Error, ids, prepare, streams, volume};
+use super::{Ending, Error, ids, keep_groups, prepare, streams, volume};
 use crate::oci::runtime_spec::Spec;
 use crate::runtime::{self, ExitStatus, Groups, Stdio};
 use crate::store::Store;
@@ -30,6 +30,7 @@ pub fn run(
             let code = status.code();
             let finished = Finished { code, at: now(), oom_killed };
             containers.tell_end(&record, finished);
+            containers.tell_unmounts(&record);
             finish(containers, &record, options.settings.remove, (code, oom_killed))?;
             Ok(code)
         }
@@ -83,6 +84,7 @@ fn start_and_wait(
         die_with_parent: true,
         mounts: joined.take_mounts(),
         init: options.settings.init,
+        keep_groups: keep_groups::are_kept(record),
         confined: volume::confined(&record.mounts),
         ..runtime::Options::default()
     };
@@ -98,6 +100,7 @@ fn start_and_wait(
     containers.set_running(&record.id, Identity::of(process.pid()), None, groups)?;
     prepare::write_pid(record, process.pid())?;
     containers.tell(record, "attach", &[]);
+    containers.tell_mounts(record);
     containers.tell(record, "start", &[]);
     containers.begin_health(record)?;
     let watcher = Watcher::start(containers, record);

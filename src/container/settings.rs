@@ -30,6 +30,8 @@ pub struct Settings {
     pub stop_timeout: Option<i64>,
     /// Whether its program has an init process.
     pub init: bool,
+    /// Whether its programs keep the supplementary groups of the ordinary user who starts them.
+    pub keep_groups: bool,
     /// Whether nothing holds it back.
     pub privileged: bool,
     /// Whether it is removed when it ends.

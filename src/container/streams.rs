@@ -9,8 +9,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::stat::{SFlag, fstat, major, minor};
+use nix::sys::stat::{Mode, SFlag, fchmod, fstat, major, minor};
 use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::{Uid, fchown, pipe2};
 
@@ -47,7 +48,7 @@ pub(super) fn open(owner: Uid, interactive: bool) -> Result<Streams, Error> {
             return Ok(copy);
         }
         let (from, inner) = pipe2(OFlag::O_CLOEXEC)?;
-        fchown(&inner, Some(owner), None)?;
+        give(&inner, owner)?;
         relays.push(Relay { from, to: copy });
         Ok(inner)
     };
@@ -63,6 +64,15 @@ pub(super) fn open(owner: Uid, interactive: bool) -> Result<Streams, Error> {
         null.map_err(|source| Error::Io { verb: "open", path: path.into(), source })?.into()
     };
     Ok(Streams { inner: [stdin, stdout, stderr], relays })
+}
+
+/// Has `owner` able to open the pipe once more. An ordinary user can give nothing away; who else could get at it is whoever
+/// may look into the program anyway.
+fn give(pipe: &OwnedFd, owner: Uid) -> io::Result<()> {
+    match fchown(pipe, Some(owner), None) {
+        Err(Errno::EPERM) => Ok(fchmod(pipe, Mode::from_bits_truncate(0o666))?),
+        given => Ok(given?),
+    }
 }
 
 /// Whether `owner` can open what is behind the stream once more, after it is given the stream if that is a pipe.

@@ -1,7 +1,6 @@
 //! A layer that is unpacked before anybody knows its digest: that of an uncompressed root filesystem, which is read once.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 
 use super::Error;
@@ -9,7 +8,7 @@ use super::layers::{TREE, Unpacked, layer_name};
 use crate::oci::digest::DiffId;
 use crate::store::{Staging, Store};
 use crate::unpack::list::Origins;
-use crate::unpack::{self, Compression, Destination, Limits};
+use crate::unpack::{self, Compression, Copy, Destination, Limits};
 
 /// The layer, with the notes for the list of its tree.
 pub(super) struct Ready {
@@ -31,33 +30,18 @@ pub(super) fn unpack_ahead(
     let headers = staging.create_headers(TREE, 0)?;
     let folder = staging.create_folder(&layer_name(0))?;
     let origins = Origins::new();
+    let file = staging.create_file(NAME)?;
+    let copy = Copy::new(file, staging.open_direct(NAME));
     let dest = Destination {
         origins: Some((&origins, 0)),
         headers: Some(&headers),
+        copy: Some(&copy),
         ..Destination::new(folder.as_fd(), limits)
     };
-    let mut copy = Copy { inner: tar, file: staging.create_file(NAME)?, size: 0 };
     let (unpacked, diff_id) = store.writing_back(|| {
-        let done = unpack::unpack_layer(&mut copy, Compression::None, None, &dest);
+        let done = unpack::unpack_layer(tar, Compression::None, None, &dest);
         done.map_err(|source| Error::Layer { layer: shown.to_owned(), source })
     })?;
-    staging.rename_blob(NAME, diff_id.digest())?;
-    let size = copy.size;
+    let size = staging.rename_blob(NAME, diff_id.digest())?;
     Ok((Ready { unpacked: Unpacked { folder, layer: unpacked }, origins }, diff_id, size))
-}
-
-/// Keeps a copy of a file that is read.
-struct Copy<'a> {
-    inner: &'a mut File,
-    file: File,
-    size: u64,
-}
-
-impl Read for Copy<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buf)?;
-        self.file.write_all(buf.get(..n).unwrap_or_default())?;
-        self.size += n as u64;
-        Ok(n)
-    }
 }

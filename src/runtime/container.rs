@@ -17,10 +17,12 @@ use super::hooks;
 use super::init::Init;
 use super::process::Process;
 use super::protocol::{Command, Failure, Report};
+use super::resctrl::Class;
 use super::state::{Entry, Record, States, Status};
 use super::stats::Stats;
+use super::systemd::Unit;
 use crate::oci::runtime_spec::linux::Resources;
-use crate::oci::runtime_spec::{self, Spec};
+use crate::oci::runtime_spec::{self, IntelRdt, Spec};
 
 /// How long a process that was killed may take to end.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -286,7 +288,27 @@ impl Container {
         let linux = spec.linux.get_or_insert_default();
         let resources = linux.resources.get_or_insert_default();
         change(resources);
+        if let Some(unit) = &self.record.unit {
+            unit.update(&self.groups().settings(resources)?)?;
+        }
         self.groups().update(resources)?;
+        self.entry.write_spec(&spec)
+    }
+
+    /// Sets other shares of caches and memory bandwidth, which `change` makes of what they are now.
+    ///
+    /// # Errors
+    /// [`Error::Status`] if it does not run; [`Error::Invalid`] if it is in no class of service.
+    pub fn update_class(&self, change: impl FnOnce(&mut IntelRdt)) -> Result<(), Error> {
+        self.running("update")?;
+        let mut spec = self.entry.spec()?;
+        let rdt = spec.linux.as_mut().and_then(|linux| linux.intel_rdt.as_mut());
+        let (Some(class), Some(rdt)) = (&self.record.class, rdt) else {
+            let reason = "the container was made without".to_owned();
+            return Err(Error::Invalid { field: "linux.intelRdt".to_owned(), reason });
+        };
+        change(rdt);
+        class.set(rdt)?;
         self.entry.write_spec(&spec)
     }
 
@@ -315,11 +337,12 @@ impl Container {
         }
         let policy = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
         options.state = self.hook_state(status);
+        options.class.clone_from(&self.record.class);
         exec(&init, self.groups(), process, policy, options)
     }
 
     /// Removes a container that has ended, or was never started; with `force`, whatever it does. Returns what went wrong
-    /// that does not keep it from being gone: `poststop` hooks that failed.
+    /// that does not keep it from being gone: a unit that systemd was not there to end, `poststop` hooks that failed.
     ///
     /// # Errors
     /// [`Error::Status`] if it runs.
@@ -340,11 +363,14 @@ impl Container {
                 return Err(self.refuse("delete", "its first process does not end"));
             }
         }
+        let stopped = self.record.unit.as_ref().map_or(Ok(()), Unit::stop);
         self.groups().delete()?;
+        self.record.class.as_ref().map_or(Ok(()), Class::remove)?;
         self.entry.remove()?;
         let state = self.hook_state(Status::Stopped);
         let run = |hook| hooks::run("poststop", std::slice::from_ref(hook), &state).err();
-        Ok(self.record.hooks.poststop.iter().filter_map(run).collect())
+        let hooks = self.record.hooks.poststop.iter().filter_map(run);
+        Ok(stopped.err().into_iter().chain(hooks).collect())
     }
 }
 

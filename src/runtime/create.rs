@@ -88,6 +88,8 @@ fn record(bundle: &Bundle, spec: &Spec, process: &Process) -> Record {
         created: OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default(),
         annotations: spec.annotations.clone(),
         groups: Groups::new(process.cgroup_directories()),
+        unit: process.unit(),
+        class: process.class(),
         hooks: runtime_spec::Hooks {
             poststart: hooks.poststart,
             poststop: hooks.poststop,

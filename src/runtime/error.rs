@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 
 use super::explain::Cause;
+use super::systemd::BusError;
 
 /// Why a container could not be made, started, or cleaned up.
 #[derive(Debug, thiserror::Error)]
@@ -166,6 +167,17 @@ pub enum Error {
         /// Why not, as engines look for it: `container not running`.
         reason: &'static str,
     },
+    /// systemd did not make, change or end a unit.
+    #[error("have systemd {action} the unit `{unit}`")]
+    Systemd {
+        /// The verb.
+        action: &'static str,
+        /// Its name.
+        unit: String,
+        /// Why not.
+        #[source]
+        source: BusError,
+    },
     /// The parent and the child do not understand each other any more.
     #[error("talk to the container's first process")]
     Talk {
@@ -198,6 +210,10 @@ impl Error {
             ),
             Self::NotFound { cause: Some(cause), .. }
             | Self::NotExecutable { cause: Some(cause), .. } => Some(cause.hint()),
+            Self::Setup { step: Step::ApparmorProfile, source: Errno::ENOENT, .. } => Some(
+                "no profile of this name is loaded: `aa-status` lists them, `apparmor_parser -r FILE` loads them"
+                    .to_owned(),
+            ),
             Self::NotFound { .. } => {
                 Some("paths are those of the container: `/` is its root directory".to_owned())
             }
@@ -269,6 +285,8 @@ pub enum Warning {
     NoCgroup,
     /// A bind mount shows the owners on disk, as its filesystem cannot map them: the path of its source.
     NotIdmapped(PathBuf),
+    /// A further program is in its caller's control group, as this user may move none into the container's.
+    OutsideCgroup,
     /// A seccomp architecture whose calls end the process, as its numbers are not known here.
     SeccompArchitecture(String),
 }
@@ -289,6 +307,9 @@ impl fmt::Display for Warning {
                 f,
                 "the filesystem of `{}` cannot map owners: root in the container is nobody there",
                 path.display()
+            ),
+            Self::OutsideCgroup => f.write_str(
+                "this user cannot move the program into the container's cgroup: it stays in the caller's",
             ),
             Self::SeccompArchitecture(name) => {
                 write!(f, "system calls of `{name}` are refused")
@@ -361,6 +382,7 @@ steps! {
     Seccomp = "set the system call filter",
     SelinuxLabel = "set the SELinux label",
     Session = "start a session",
+    SharedRoot = "take the root to the caller's mount namespace",
     Signals = "reset the signals",
     Stdio = "set the standard streams",
     Sysctl = "set the kernel parameter",

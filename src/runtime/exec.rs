@@ -16,7 +16,7 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, setns};
 use nix::unistd::{Pid, geteuid};
 
-use super::cgroup::MOUNT_POINT;
+use super::cgroup::{MOUNT_POINT, members};
 use super::child;
 use super::error::Error;
 use super::groups::Groups;
@@ -26,6 +26,8 @@ use super::options::Stdio;
 use super::plan::{ExecPlan, PlannedProcess, plan_agent, processors};
 use super::process::Process;
 use super::protocol::{self, ParentEnd};
+use super::resctrl::Class;
+use super::rootless;
 use super::seal;
 use crate::oci::runtime_spec::seccomp::Seccomp;
 use crate::oci::runtime_spec::{self, Spec};
@@ -39,10 +41,14 @@ pub struct ExecOptions {
     pub stdio: Stdio,
     /// How many descriptors from 3 on the program inherits from the caller, all of which must be open.
     pub preserve_fds: u32,
+    /// Whether the program keeps the caller's supplementary groups, and gets none of its own.
+    pub keep_groups: bool,
     /// Whether the program keeps the caller's session keyring.
     pub no_new_keyring: bool,
     /// The container's state as hooks are told it, for an agent that decides on system calls.
     pub state: String,
+    /// The class of service that the container is in.
+    pub class: Option<Class>,
     /// Groups below the container's to join, each with the version 1 controllers that it is for; none of those are all.
     pub groups: Vec<(Vec<String>, PathBuf)>,
 }
@@ -67,7 +73,7 @@ pub fn exec(
     let affinity = process.exec_cpu_affinity.clone().unwrap_or_default();
     let initial = processors("initial", affinity.initial.as_deref())?;
     let spec = Spec { process: Some(process.clone()), ..Spec::default() };
-    let planned = PlannedProcess::new(&spec)?;
+    let planned = PlannedProcess::new(&spec)?.keeping_groups(options.keep_groups);
     let namespaces = init.namespaces()?;
     let pid = init.pid().as_raw();
     let pidfd = init.pidfd().try_clone_to_owned();
@@ -77,6 +83,11 @@ pub fn exec(
         groups: joined,
         init: pidfd,
         namespaces: namespaces - CloneFlags::CLONE_NEWPID,
+        root: match namespaces.contains(CloneFlags::CLONE_NEWNS) {
+            true => None,
+            false => Some(init.root()?),
+        },
+        outside: false,
         become_root: namespaces.contains(CloneFlags::CLONE_NEWUSER),
         stdio: match options.stdio {
             Stdio::Inherit => None,
@@ -93,7 +104,7 @@ pub fn exec(
     if let Some(own) = own {
         move_to(init, &own)?;
     }
-    Process::join(cloned?, plan, policy)
+    Process::join(cloned?, plan, policy, options.class.as_ref())
 }
 
 /// Has this process, and so its next child, run on these processors, and says on which it did.
@@ -140,7 +151,7 @@ fn open_groups(
                 let below = groups.controller_of(directory).and_then(below);
                 let directory =
                     below.map_or_else(|| directory.clone(), |path| directory.join(path));
-                open(&directory.join("tasks"), true)
+                open(&members(&directory), true)
             });
             Ok((tasks.collect::<Result<_, _>>()?, Vec::new()))
         }
@@ -149,10 +160,12 @@ fn open_groups(
             if let Some(below) = below("") {
                 return Ok((Vec::new(), vec![open(&directory.join(below), false)?]));
             }
-            // A group that hands controllers on takes no process: then where the first process is, as with systemd inside.
-            let mut unified = vec![open(directory, false)?];
+            // Where the first process has gone to below the container's group, as systemd does: that group is to hand
+            // controllers on, and takes no process then, or cannot do so because of one.
             let own = init.unified_group().map(|path| Path::new(MOUNT_POINT).join(path));
-            unified.extend(own.and_then(|path| open(&path, false).ok()));
+            let own = own.filter(|path| path != directory && path.starts_with(directory));
+            let mut unified = Vec::from_iter(own.and_then(|path| open(&path, false).ok()));
+            unified.push(open(directory, false)?);
             Ok((Vec::new(), unified))
         }
     }
@@ -182,9 +195,15 @@ fn clone_child(
     set_dumpable(false).map_err(error("hide the child beside"))?;
     let mut cloned = clone::clone3(0, unified.first().map(AsFd::as_fd));
     for group in unified.iter().skip(1) {
-        if matches!(cloned, Err(Errno::EBUSY)) {
+        // It may have been removed since.
+        if matches!(cloned, Err(Errno::EBUSY | Errno::ENODEV | Errno::ENOENT)) {
             cloned = clone::clone3(0, Some(group.as_fd()));
         }
+    }
+    if matches!(cloned, Err(Errno::EACCES | Errno::EPERM)) && rootless::is_ordinary() {
+        // An ordinary user may move a process below what its own systemd manages, and not from elsewhere into there.
+        plan.outside = true;
+        cloned = clone::clone3(0, None);
     }
     if matches!(cloned, Ok(Clone::Child)) {
         drop(parent);

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::mount_options::OPTIONS;
 use super::seccomp::{ARCHITECTURE_NAMES, FLAG_NAMES};
+use super::systemd::ANNOTATIONS;
 use crate::oci::capability::{Capability, CapabilitySet};
 use crate::oci::runtime_spec::coverage::{self, Support, is_honoured};
 use crate::oci::runtime_spec::{VERSION, hooks};
@@ -46,8 +47,8 @@ const MEMORY_MODES: [&str; 7] = [
 const MEMORY_FLAGS: [&str; 3] =
     ["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"];
 
-/// The features as the specification's JSON. `systemd` says whether the caller lets systemd make control groups.
-pub fn features(systemd: bool) -> Value {
+/// The features as the specification's JSON.
+pub fn features() -> Value {
     let enabled = |path: &str| json!({ "enabled": is_honoured(path) });
     let capabilities: Vec<String> = CapabilitySet::all().iter().map(|c| c.to_string()).collect();
     debug_assert_eq!(capabilities.len(), usize::from(Capability::COUNT));
@@ -62,8 +63,8 @@ pub fn features(systemd: bool) -> Value {
             "cgroup": {
                 "v1": true,
                 "v2": true,
-                "systemd": systemd,
-                "systemdUser": false,
+                "systemd": true,
+                "systemdUser": true,
                 "rdma": is_honoured("linux.resources.rdma"),
             },
             "seccomp": {
@@ -78,7 +79,11 @@ pub fn features(systemd: bool) -> Value {
             // labels are passed over.
             "apparmor": enabled("process.apparmorProfile"),
             "selinux": { "enabled": is_honoured("process.selinuxLabel") && is_honoured("linux.mountLabel") },
-            "intelRdt": enabled("linux.intelRdt"),
+            "intelRdt": {
+                "enabled": is_honoured("linux.intelRdt"),
+                "schemata": is_honoured("linux.intelRdt.schemata"),
+                "monitoring": is_honoured("linux.intelRdt.enableMonitoring"),
+            },
             "memoryPolicy": { "modes": MEMORY_MODES, "flags": MEMORY_FLAGS },
             "mountExtensions": { "idmap": enabled("mounts[].uidMappings") },
             "netDevices": enabled("linux.netDevices"),
@@ -86,8 +91,8 @@ pub fn features(systemd: bool) -> Value {
         "annotations": {
             "org.mydocker.version": env!("CARGO_PKG_VERSION"),
         },
-        // Annotations steer nothing (CVE-2026-94603).
-        "potentiallyUnsafeConfigAnnotations": [],
+        // Others steer nothing (CVE-2026-94603), and these only where systemd makes the groups.
+        "potentiallyUnsafeConfigAnnotations": [ANNOTATIONS],
     })
 }
 
@@ -96,17 +101,16 @@ pub fn coverage_page() -> String {
     let mut page = format!(
         "# The runtime-spec, field by field\n\n\
          What becomes of each field of the runtime-spec {VERSION} that can stand in a `config.json`. This page is made from \
-         the\ntable that the runtime itself refuses fields by (`src/oci/runtime_spec/coverage.rs`); a test compares them.\n\n\
-         A field that is refused stops the container before anything is made, by its name: \
-         ``unsupported `linux.intelRdt` ``.\nA property that the specification does not know is passed over, as it \
-         demands. `[]` stands for every item of a list,\n`*` for every name in an object.\n\n\
+         the\ntable that `mydocker oci features` is made from, too (`src/oci/runtime_spec/coverage.rs`); a test compares \
+         them.\n\nA value that cannot be honoured stops the container before its program begins, by the field's name: \
+         ``unsupported\n`mounts[].options` ``. A property that the specification does not know is passed over, as it \
+         demands. `[]` stands for\nevery item of a list, `*` for every name in an object.\n\n\
          | field | what becomes of it | |\n|---|---|---|\n"
     );
     for field in coverage::FIELDS {
         let support = match field.support {
             Support::Honoured => "honoured",
             Support::Ignored => "passed over",
-            Support::Refused(_) => "**refused**",
         };
         page.push_str(&format!("| `{}` | {support} | {} |\n", field.path, field.remark));
     }
@@ -138,9 +142,9 @@ mod tests {
 
     #[test]
     fn features_are_what_holds() {
-        let features = features(false);
+        let features = features();
         let at = |pointer: &str| features.pointer(pointer).unwrap();
-        assert_eq!(at("/linux/intelRdt/enabled"), &json!(false));
+        assert_eq!(at("/linux/intelRdt/enabled"), &json!(true));
         assert_eq!(at("/linux/netDevices/enabled"), &json!(true));
         // Neither is on everywhere.
         assert_eq!(at("/linux/apparmor/enabled"), &json!(true));

@@ -201,10 +201,7 @@ impl Groups {
     /// # Errors
     /// When a limit makes no sense, or the machine or the container has no group for it.
     pub fn update(&self, resources: &Resources) -> Result<(), Error> {
-        let settings = match self.version() {
-            CgroupVersion::V1 => cgroup::v1(resources)?,
-            _ => cgroup::v2(resources)?,
-        };
+        let settings = self.settings(resources)?;
         let mut refused: Vec<&Setting> = Vec::new();
         for setting in &settings {
             match self.set(setting) {
@@ -218,6 +215,14 @@ impl Groups {
             }
         }
         refused.into_iter().try_for_each(|setting| self.set(setting))
+    }
+
+    /// What limits come to in their files.
+    pub(super) fn settings(&self, resources: &Resources) -> Result<Vec<Setting>, Error> {
+        match self.version() {
+            CgroupVersion::V1 => cgroup::v1(resources),
+            _ => cgroup::v2(resources),
+        }
     }
 
     fn set(&self, setting: &Setting) -> Result<(), Error> {

@@ -69,6 +69,11 @@ impl IdMap {
         outside(&self.gids, gid)
     }
 
+    /// Whether there is more than one user inside.
+    pub(super) fn has_many_users(&self) -> bool {
+        self.uids.iter().map(|map| u64::from(map.size)).sum::<u64>() > 1
+    }
+
     /// Whether some user inside is this user outside.
     pub(super) fn maps_host_uid(&self, uid: u32) -> bool {
         self.uids.iter().any(|map| uid.checked_sub(map.host_id).is_some_and(|at| at < map.size))

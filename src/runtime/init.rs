@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
-use nix::sys::stat::stat;
+use nix::sys::stat::{Mode, stat};
 use nix::unistd::Pid;
 
 use super::error::Error;
@@ -87,6 +88,11 @@ impl Init {
         }
     }
 
+    /// Whether it is in the same user namespace as this process.
+    pub fn shares_users(&self) -> bool {
+        self.namespaces().is_ok_and(|others| !others.contains(CloneFlags::CLONE_NEWUSER))
+    }
+
     /// Which of its namespaces are not those of this process.
     pub(super) fn namespaces(&self) -> Result<CloneFlags, Error> {
         let mut found = CloneFlags::empty();
@@ -107,6 +113,11 @@ impl Init {
         Ok(found)
     }
 
+    /// Which user of this process's user namespace its user `uid` is; none if it is nobody there.
+    pub fn host_uid(&self, uid: u32) -> Option<u32> {
+        self.ids().ok()?.host_uid(uid)
+    }
+
     /// Which users of this process's user namespace its users are.
     pub(super) fn ids(&self) -> Result<IdMap, Error> {
         let path = PathBuf::from(format!("/proc/{}/uid_map", self.pid));
@@ -117,6 +128,21 @@ impl Init {
         })?;
         self.check_alive()?;
         Ok(IdMap::of_users(&text))
+    }
+
+    /// Its root directory.
+    pub(super) fn root(&self) -> Result<OwnedFd, Error> {
+        let path = PathBuf::from(format!("/proc/{}/root", self.pid));
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let root = open(&path, flags, Mode::empty());
+        let root = root.map_err(|source| Error::Path { action: "open", path, source })?;
+        self.check_alive()?;
+        Ok(root)
+    }
+
+    /// Whether its user namespace has more than one user.
+    pub fn has_many_users(&self) -> bool {
+        self.ids().is_ok_and(|ids| ids.has_many_users())
     }
 
     /// The version 2 group that it is in, relative to the hierarchy.

@@ -67,6 +67,8 @@ pub struct Options {
     pub start: Option<OwnedFd>,
     /// How many descriptors from 3 on the program inherits from the caller, all of which must be open.
     pub preserve_fds: u32,
+    /// Whether the program keeps the caller's supplementary groups, and gets none of its own.
+    pub keep_groups: bool,
     /// Whether the program keeps the caller's session keyring.
     pub no_new_keyring: bool,
     /// Whether the root is moved over the old one and entered by `chroot(2)`, for hosts that run from an initial ramdisk,

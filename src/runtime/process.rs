@@ -12,9 +12,11 @@ use super::hooks;
 pub(super) use super::options::{Bundle, Options, Root, Stdio};
 use super::plan::{ExecPlan, Idmap, Plan, PlannedProcess, RootSource, Source};
 use super::protocol::{Command, ParentEnd, Report};
+use super::resctrl::{self, Class};
 use super::seal;
 use super::seccomp;
 use super::spawn;
+use super::systemd::Unit;
 use super::tune;
 use crate::oci::runtime_spec::seccomp::Seccomp;
 use crate::oci::runtime_spec::{Hook, Spec};
@@ -65,6 +67,7 @@ pub struct Process {
     socket: Option<ParentEnd>,
     console: Option<OwnedFd>,
     cgroup: Option<Cgroup>,
+    class: Option<Class>,
     warnings: Vec<Warning>,
     /// Kept until the program is executed, to name what failed.
     plan: Option<Planned>,
@@ -109,8 +112,10 @@ fn clone_and_set_up(
     if seal::is_needed(plan.ids.as_ref()) && !seal::is_sealed() {
         return Err(Error::Unsealed);
     }
-    let linux = spec.linux.as_ref();
-    let mut cgroup = Cgroup::plan(bundle, linux, &options, plan.ids.is_some())?;
+    let rdt = spec.linux.as_ref().and_then(|linux| linux.intel_rdt.as_ref());
+    let class = rdt.map(|rdt| resctrl::Planned::new(rdt, &bundle.id)).transpose()?;
+    let named = rdt.is_some_and(|rdt| rdt.clos_id.is_some());
+    let mut cgroup = Cgroup::plan(bundle, spec, &options, plan.ids.is_some())?;
     cgroup.delegate_to(spec, plan.ids.as_ref());
     cgroup.make_room_for(plan.process.scheduler);
     (plan.cgroup, plan.cgroup_path) = (cgroup.view(), cgroup.path().to_owned());
@@ -132,12 +137,17 @@ fn clone_and_set_up(
         console: None,
         warnings: plan.warnings.clone(),
         cgroup: Some(cgroup),
+        class: None,
         plan: Some(Planned::Container(plan)),
         poststart: hooks.poststart.clone(),
         poststop: hooks.poststop.clone(),
         states: [state("running"), state("stopped")],
     };
-    match process.set_up(spec, start) {
+    let joined = class.map(|class| class.join(pid, named)).transpose();
+    match joined.and_then(|class| {
+        process.class = class;
+        process.set_up(spec, start)
+    }) {
         Ok(()) => Ok(process),
         // The child knows better why it is gone.
         Err(Error::Talk { source }) => {
@@ -154,6 +164,7 @@ impl Process {
         (pid, pidfd, socket): (Pid, OwnedFd, ParentEnd),
         plan: Box<ExecPlan>,
         policy: Option<&Seccomp>,
+        class: Option<&Class>,
     ) -> Result<Self, Error> {
         let mut process = Self {
             pid,
@@ -161,13 +172,16 @@ impl Process {
             socket: Some(socket),
             console: None,
             cgroup: None,
-            warnings: plan.process.warnings(),
+            class: None,
+            warnings: plan.warnings(),
             plan: None,
             poststart: Vec::new(),
             poststop: Vec::new(),
             states: [String::new(), String::new()],
         };
-        let told = process.limit(&plan.process).and_then(|()| process.filter(policy));
+        let told = class.map_or(Ok(()), |class| class.add(process.pid));
+        let told = told.and_then(|()| process.limit(&plan.process));
+        let told = told.and_then(|()| process.filter(policy));
         let told = told.and_then(|()| process.send(Command::Start));
         process.plan = Some(Planned::Exec(plan));
         let begun = match told {
@@ -190,6 +204,10 @@ impl Process {
     }
 
     fn follow(&mut self, plan: &Plan, spec: &Spec, start: bool) -> Result<(), Error> {
+        if let Some(cgroup) = &mut self.cgroup {
+            // As long as the process is its maker's: a user's systemd may move none of other users.
+            cgroup.start_unit(self.pid)?;
+        }
         if let Some(ids) = &plan.ids {
             ids.write(self.pid)?;
             self.idmap(plan)?;
@@ -401,6 +419,16 @@ impl Process {
         self.cgroup.as_ref().map(Cgroup::directories).unwrap_or_default()
     }
 
+    /// The class of service that it is in.
+    pub(super) fn class(&self) -> Option<Class> {
+        self.class.clone()
+    }
+
+    /// The unit of systemd's that its control group belongs to.
+    pub(super) fn unit(&self) -> Option<Unit> {
+        self.cgroup.as_ref().and_then(Cgroup::unit).cloned()
+    }
+
     /// Sends a signal, by number.
     ///
     /// # Errors
@@ -432,6 +460,7 @@ impl Process {
     /// When the group does not go away, or a `poststop` hook fails; every one of them is run.
     pub fn delete(&mut self) -> Result<(), Error> {
         let mut result = self.cgroup.as_mut().map_or(Ok(()), Cgroup::delete);
+        result = result.and(self.class.take().map_or(Ok(()), |class| class.remove()));
         for hook in &self.poststop {
             let run = hooks::run("poststop", std::slice::from_ref(hook), &self.states[1]);
             result = result.and(run);

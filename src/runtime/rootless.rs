@@ -9,8 +9,10 @@ use std::io::{self, Read as _, Write as _};
 use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{Gid, Uid, getgid, getuid, setresgid, setresuid};
+
+use super::init::Init;
 
 /// The hidden verb under which this program maps ids from outside; see [`map_ids`].
 pub const MAP_IDS_VERB: &str = "map-ids";
@@ -73,9 +75,16 @@ pub enum Ids {
     Single,
 }
 
-/// Makes this process, which must have one thread, root in a user namespace and a mount namespace of its own.
-pub fn enter() -> Result<Ids, Error> {
-    let ids = unshare_with(false)?;
+/// Makes this process, which must have one thread, root in a user namespace, and in a mount namespace of its own. The user
+/// namespace is that of the first of `others` that lets this user in, else a new one.
+pub fn enter(others: impl IntoIterator<Item = Init>) -> Result<Ids, Error> {
+    let ids = match others.into_iter().find(|other| join(other).is_ok()) {
+        Some(other) => {
+            unshare(CloneFlags::CLONE_NEWNS).map_err(Error::NoNamespace)?;
+            if other.has_many_users() { Ids::Range } else { Ids::Single }
+        }
+        None => unshare_with(false)?,
+    };
     let (root, wheel) = (Uid::from_raw(0), Gid::from_raw(0));
     setresgid(wheel, wheel, wheel).map_err(Error::SetIds)?;
     setresuid(root, root, root).map_err(Error::SetIds)?;
@@ -86,6 +95,11 @@ pub fn enter() -> Result<Ids, Error> {
 /// process stays who it is: it has all the power in there until it executes something.
 pub fn enter_as_self() -> Result<Ids, Error> {
     unshare_with(true)
+}
+
+/// Joins the user namespace of a process, over which this user has power if it is one that the user has made.
+fn join(other: &Init) -> Result<(), Errno> {
+    setns(other.pidfd(), CloneFlags::CLONE_NEWUSER)
 }
 
 fn unshare_with(same: bool) -> Result<Ids, Error> {
@@ -171,6 +185,13 @@ pub fn user_name(uid: u32) -> Option<String> {
 pub fn has_all_ids() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+/// Whether this process is an ordinary user's, also where that one has become root of a user namespace beforehand, as with a
+/// rootless engine; root of a container, who may be called so there, is none.
+pub fn is_ordinary() -> bool {
+    let called_root = || std::env::var_os("USER").is_some_and(|user| user == "root");
+    !nix::unistd::geteuid().is_root() || (!has_all_ids() && !called_root())
 }
 
 /// Whether this process's user namespace has a group of the number `gid`.

@@ -18,6 +18,7 @@ use super::child;
 use super::error::Error;
 use super::plan::{Join, Plan};
 use super::protocol::{self, ParentEnd};
+use super::rootless;
 use crate::sys::clone::{self, Clone, Namespaces};
 use crate::sys::pidfd::pidfd_wait;
 use crate::sys::socket;
@@ -31,11 +32,11 @@ pub(super) fn clone_child(
     cgroup: Option<BorrowedFd<'_>>,
 ) -> Result<(Pid, OwnedFd, ParentEnd), Error> {
     let (parent, child) = protocol::pair().map_err(|source| Error::Talk { source })?;
-    let cloned = if plan.joins.iter().any(|join| join.kind & ONE_WAY != 0) {
-        clone_by_helper(plan, cgroup)
-    } else {
-        clone_here(plan, cgroup)
-    };
+    let one_way = plan.joins.iter().any(|join| join.kind & ONE_WAY != 0);
+    // An ordinary user has no power over the host's namespaces, and so there is no way back to any of them.
+    let no_return = !plan.joins.is_empty() && !rootless::has_all_ids();
+    let cloned =
+        if one_way || no_return { clone_by_helper(plan, cgroup) } else { clone_here(plan, cgroup) };
     match cloned? {
         Clone::Parent(pid, pidfd) => Ok((pid, pidfd, parent)),
         Clone::Child => {

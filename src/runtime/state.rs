@@ -22,6 +22,8 @@ use super::error::Error;
 use super::groups::Groups;
 use super::init::Init;
 use super::protocol::{self, ParentEnd};
+use super::resctrl::Class;
+use super::systemd::Unit;
 use crate::oci::runtime_spec::{Hooks, MAX_SPEC, Spec};
 
 const RECORD: &str = "state.json";
@@ -77,6 +79,12 @@ pub struct Record {
     pub annotations: BTreeMap<String, String>,
     /// Its control groups.
     pub groups: Groups,
+    /// The unit of systemd's that they belong to, if systemd has made them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Unit>,
+    /// The class of service that it is in, if it is in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<Class>,
     /// Whether its PID namespace is not its own, so that its processes do not end with the first one.
     pub shares_pids: bool,
     /// The hooks that are yet to be run.

@@ -188,10 +188,17 @@ impl Staging {
         self.create_file(&digest.to_string().replace(':', "-"))
     }
 
-    /// Gives a file in here its name as the blob of `digest`.
-    pub fn rename_blob(&self, name: &str, digest: &Digest) -> Result<(), Error> {
+    /// Gives a file in here its name as the blob of `digest`; returns its size in bytes.
+    pub fn rename_blob(&self, name: &str, digest: &Digest) -> Result<u64, Error> {
         let to = self.blob_path(digest);
-        fs::rename(self.path.join(name), &to).at("rename", &to)
+        fs::rename(self.path.join(name), &to).at("rename", &to)?;
+        Ok(fs::symlink_metadata(&to).at("look at", &to)?.len())
+    }
+
+    /// A file in here for writing past the page cache; `None` where the file system cannot do that.
+    pub fn open_direct(&self, name: &str) -> Option<fs::File> {
+        let mut options = fs::OpenOptions::new();
+        options.write(true).custom_flags(libc::O_DIRECT).open(self.path.join(name)).ok()
     }
 
     /// A new, empty file, also readable by the caller.

@@ -8,26 +8,55 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
 const CHUNK: usize = 256 << 10;
 /// How many buffers there are on either side of the decompression.
 pub(super) const CHUNKS: usize = 8;
+/// What a buffer's address is a multiple of, in bytes, so that it can be written with `O_DIRECT`: a page, and no disk has
+/// larger sectors.
+pub(super) const ALIGNMENT: usize = 4096;
 
 /// A stretch of the uncompressed layer; or how reading it failed.
 pub(super) type Chunk = io::Result<Arc<Buffer>>;
 
 /// A buffer that goes back to be filled again when its last reader lets go of it.
 pub(super) struct Buffer {
-    bytes: Vec<u8>,
-    home: Sender<Vec<u8>>,
+    room: Room,
+    /// How much of it is filled.
+    length: usize,
+    home: Sender<Room>,
 }
 
 impl Buffer {
     pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes
+        self.room.bytes().get(..self.length).unwrap_or_default()
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
         // Nobody wants it after the stream's end.
-        let _ = self.home.send(std::mem::take(&mut self.bytes));
+        let _ = self.home.send(std::mem::take(&mut self.room));
+    }
+}
+
+/// Memory for a buffer.
+#[derive(Default)]
+struct Room {
+    memory: Vec<u8>,
+    /// Where the buffer begins in it.
+    start: usize,
+}
+
+impl Room {
+    fn new() -> Self {
+        let memory = vec![0; CHUNK + ALIGNMENT];
+        let start = memory.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
+        Self { memory, start }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.memory.get(self.start..self.start + CHUNK).unwrap_or_default()
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        self.memory.get_mut(self.start..self.start + CHUNK).unwrap_or_default()
     }
 }
 
@@ -40,43 +69,43 @@ pub(super) struct Slice {
 
 impl Slice {
     pub(super) fn bytes(&self) -> &[u8] {
-        self.buffer.bytes.get(self.start..self.end).unwrap_or_default()
+        self.buffer.bytes().get(self.start..self.end).unwrap_or_default()
     }
 }
 
-/// Fills buffers until the stream ends, fails, or nobody wants them any more.
+/// Fills buffers until the stream ends, fails, or nobody wants them any more. `listeners` get all that the extractor gets.
 pub(super) fn pump(
     mut reader: impl Read,
-    to_hasher: Option<&SyncSender<Arc<Buffer>>>,
+    buffers: usize,
+    listeners: &[SyncSender<Arc<Buffer>>],
     to_extractor: &SyncSender<Chunk>,
 ) {
     let (home, recycled) = channel();
-    let mut fresh = CHUNKS;
+    let mut fresh = buffers;
     loop {
-        let mut bytes = match recycled.try_recv() {
-            Ok(bytes) => bytes,
+        let mut room = match recycled.try_recv() {
+            Ok(room) => room,
             Err(_) if fresh > 0 => {
                 fresh -= 1;
-                vec![0; CHUNK]
+                Room::new()
             }
             Err(_) => match recycled.recv() {
-                Ok(bytes) => bytes,
+                Ok(room) => room,
                 Err(_) => return,
             },
         };
-        bytes.resize(CHUNK, 0);
-        let (filled, result) = fill(&mut reader, &mut bytes);
-        if filled > 0 {
-            bytes.truncate(filled);
-            let chunk = Arc::new(Buffer { bytes, home: home.clone() });
-            // The hasher only goes away early together with everything else.
-            let _ = to_hasher.map(|hasher| hasher.send(Arc::clone(&chunk)));
-            if to_extractor.send(Ok(chunk)).is_err() {
+        let (length, result) = fill(&mut reader, room.bytes_mut());
+        if length > 0 {
+            let chunk = Arc::new(Buffer { room, length, home: home.clone() });
+            // One that goes away early has failed, and then all is in vain.
+            if listeners.iter().any(|listener| listener.send(Arc::clone(&chunk)).is_err())
+                || to_extractor.send(Ok(chunk)).is_err()
+            {
                 return;
             }
         }
         match result {
-            Ok(()) if filled == CHUNK => {}
+            Ok(()) if length == CHUNK => {}
             Ok(()) => return,
             Err(error) => {
                 // An extractor that is gone has an error of its own to report.
@@ -117,20 +146,20 @@ impl ChunkReader {
     pub(super) fn slice(&self, length: usize) -> Option<Slice> {
         let buffer = Arc::clone(self.chunk.as_ref()?);
         let (start, end) = (self.position, self.position.checked_add(length)?);
-        (end <= buffer.bytes.len()).then_some(Slice { buffer, start, end })
+        (end <= buffer.length).then_some(Slice { buffer, start, end })
     }
 }
 
 impl BufRead for ChunkReader {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.chunk.as_ref().is_none_or(|chunk| self.position >= chunk.bytes.len()) {
+        if self.chunk.as_ref().is_none_or(|chunk| self.position >= chunk.length) {
             // Let go of before the wait, so that it can be filled again meanwhile.
             self.chunk = None;
             self.position = 0;
             // The sender goes away at the stream's end.
             self.chunk = self.input.recv().ok().transpose()?;
         }
-        Ok(self.chunk.as_ref().map_or(&[], |chunk| &chunk.bytes[self.position..]))
+        Ok(self.chunk.as_ref().map_or(&[], |chunk| &chunk.bytes()[self.position..]))
     }
 
     fn consume(&mut self, count: usize) {

@@ -14,6 +14,9 @@ pub enum Error {
     /// The thread that extracts could not be shut in.
     #[error("confine the thread that extracts")]
     Confine(#[source] io::Error),
+    /// The copy of the layer could not be written.
+    #[error("write a copy of the layer")]
+    Copy(#[source] io::Error),
     /// The uncompressed layer is not the one that the image configuration names.
     #[error("layer has the wrong diff id: expected {expected}, got {actual}")]
     DiffId {

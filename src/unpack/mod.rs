@@ -7,6 +7,7 @@
 mod chunk;
 mod compression;
 pub mod confine;
+mod copy;
 mod create;
 mod descriptors;
 mod encode;
@@ -36,6 +37,7 @@ mod writer;
 mod xz;
 
 pub use self::compression::{Compression, decoder};
+pub use self::copy::Copy;
 pub use self::encode::{Encoder, measure};
 pub use self::error::Error;
 pub use self::lay::{Laid, Laying, Owners, lay};

@@ -9,6 +9,7 @@ use std::thread::{self, ScopedJoinHandle};
 
 use super::chunk::{Buffer, CHUNKS, ChunkReader, pump};
 use super::compression::{Compression, decoder, decoder_of_digested};
+use super::copy::Copy;
 use super::error::Error;
 use super::extract::extract_archive;
 use super::layer::Layer;
@@ -39,6 +40,8 @@ pub struct Destination<'a> {
     pub donor: Option<(&'a Donor, u32)>,
     /// Where to keep the layer's headers, packed, for [`replay_layer`].
     pub headers: Option<&'a File>,
+    /// Where to keep a copy of the uncompressed layer.
+    pub copy: Option<&'a Copy>,
     /// Whether the thread that extracts is shut in ([`super::confine`]). Turned off by tests of the extractor alone, since
     /// the walls would hide its mistakes.
     pub walls: bool,
@@ -47,7 +50,7 @@ pub struct Destination<'a> {
 impl<'a> Destination<'a> {
     /// A destination where nothing is noted.
     pub fn new(dir: BorrowedFd<'a>, limits: &'a Limits) -> Self {
-        Self { dir, limits, origins: None, donor: None, headers: None, walls: true }
+        Self { dir, limits, origins: None, donor: None, headers: None, copy: None, walls: true }
     }
 
     pub(super) fn notes(&self) -> Option<Notes<'a>> {
@@ -85,7 +88,7 @@ pub fn unpack_layer(
         } else {
             // The network hands over small pieces, each with a wait; decompressing shall not wait with it.
             let (to_decoder, packed) = sync_channel(CHUNKS);
-            spawn(scope, "receive", move || pump(compressed, None, &to_decoder))?;
+            spawn(scope, "receive", move || pump(compressed, CHUNKS, &[], &to_decoder))?;
             let packed = ChunkReader::new(packed);
             let reader = match diff_id {
                 Some(_) => decoder_of_digested(compression, packed),
@@ -97,8 +100,21 @@ pub fn unpack_layer(
         let extracting = spawn(scope, EXTRACT, move || {
             extract_with_headers(ChunkReader::new(extractor_input), dest)
         })?;
-        pump(reader, Some(&to_hasher), &to_extractor);
-        drop((to_hasher, to_extractor));
+        let (mut listeners, mut buffers) = (vec![to_hasher], CHUNKS);
+        let copying = match dest.copy {
+            Some(copy) => {
+                let (to_copier, copier_input) = sync_channel(2 * CHUNKS);
+                listeners.push(to_copier);
+                buffers += CHUNKS;
+                Some(spawn(scope, "copy", move || copy.write(&copier_input))?)
+            }
+            None => None,
+        };
+        pump(reader, buffers, &listeners, &to_extractor);
+        drop((listeners, to_extractor));
+        if let Some(copying) = copying {
+            join(copying).map_err(Error::Copy)?;
+        }
         let layer = join(extracting)?;
         Ok((layer, DiffId::new(join(hashing).finish())))
     })?;
@@ -134,7 +150,7 @@ fn feed<T: Send>(
     thread::scope(|scope| {
         let (to_worker, input) = sync_channel(CHUNKS);
         let working = spawn(scope, EXTRACT, || work(ChunkReader::new(input)))?;
-        pump(reader, None, &to_worker);
+        pump(reader, CHUNKS, &[], &to_worker);
         drop(to_worker);
         join(working)
     })

@@ -313,12 +313,16 @@ fn owners_and_modes() {
 
 #[test]
 fn what_could_harm_the_host_stays_inside() {
-    require!(Root);
+    require!(Root, Tool("setfattr"));
     let env = sides(true);
     let made = "cd /w && cp /bin/busybox setid && chmod 6755 setid && mkfifo dir/fifo && \
         (nc -lU dir/socket >/dev/null 2>&1 & sleep 0.2); true";
     env.mydocker(["exec", "box", "sh", "-c", made]).ok();
+    let inside = format!("/proc/{}/root/w/setid", env.wait_until_running("box"));
+    Cmd::new("setfattr").args(["-n", "user.note", "-v", "x", &inside]).ok();
     env.mydocker(["cp", "-a", "box:/w/setid", "."]).ok();
+    let attributes = Cmd::new("getfattr").args(["-d", "setid"]).current_dir(env.folder()).ok();
+    assert_eq!(attributes, "");
     assert_eq!(fs::metadata(env.folder().join("setid")).unwrap().mode() & 0o7777, 0o755);
     // Nobody opens a pipe, and nobody waits for its other end.
     env.mydocker(["cp", "box:/w/dir", "out"]).ok();

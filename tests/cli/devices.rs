@@ -151,21 +151,24 @@ fn devices_by_the_names_that_their_vendors_give() {
 }
 
 #[test]
-fn a_specification_in_yaml_is_named_with_what_to_do() {
+fn devices_of_a_specification_in_yaml() {
     require!(Root);
     let env = TestEnv::with_busybox();
     let vendor = format!("yaml{}.example", std::process::id());
-    let name = format!("{vendor}.yaml");
-    let text = format!("---\ncdiVersion: 0.5.0\nkind: {vendor}/gpu\ndevices:\n- name: all\n");
-    let _file = CdiFile::new(&name, &text);
-    let device = format!("{vendor}/gpu=all");
-    let run = |device: &str| env.run(&["--device", device, "busybox", "true"]);
-    let json = format!("nvidia-ctk cdi generate --format=json --output=/var/run/cdi/{vendor}.json");
-    let path = format!("/var/run/cdi/{name}");
-    run(&device).fails(125, &[&device, &path, "YAML", &json]);
-    // It is of no matter to others.
-    let output = run(&format!("other{vendor}/gpu=all")).exits(125);
-    assert!(!output.stderr.contains("YAML"), "{}", output.stderr);
+    let text = format!(
+        "---\ncdiVersion: 0.5.0\nkind: {vendor}/log\ndevices:\n- name: \"0\"\n  containerEdits:\n    deviceNodes:\n    \
+         - path: /dev/log0\n      hostPath: /dev/kmsg\n      fileMode: 0640\n      permissions: r\ncontainerEdits:\n  env:\n  \
+         - VENDOR=yes # indeed\n"
+    );
+    let file = CdiFile::new(&format!("{vendor}.yaml"), &text);
+    let device = format!("{vendor}/log=0");
+    let shown = env.sh_with(&["--device", &device], "stat -c '%t:%T %a' /dev/log0; echo $VENDOR");
+    assert_eq!(shown, "1:b 640\nyes\n");
+    let run = || env.run(&["--device", &device, "busybox", "true"]);
+    fs::write(&file.0, text.replace("name:", "name: &all")).unwrap();
+    run().fails(125, &["malformed", &vendor, "line 5", "anchors"]);
+    fs::write(&file.0, "a: [").unwrap();
+    run().fails(125, &["malformed", &vendor]);
 }
 
 /// A block device of the host that can be throttled: a loop device has a queue of its own.

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::support::command::Cmd;
 use crate::support::env::TestEnv;
+use crate::support::pty::Pty;
 use crate::support::require::Need::Root;
 use crate::support::{fixtures, wait_for};
 
@@ -119,6 +120,73 @@ fn what_happens_to_images_is_told() {
     let told = ["import", "tag", "save", "untag", "load", "untag", "untag", "delete"];
     let told: Vec<String> = told.iter().map(|action| format!("image {action}")).collect();
     assert_eq!(actions(&env, &[]), told);
+}
+
+#[test]
+fn what_is_done_with_a_container_is_told() {
+    require!(Root);
+    let env = TestEnv::with_busybox();
+    env.mydocker(["run", "-d", "--name", "web", "busybox", "sleep", "1000"]).ok();
+    fs::write(env.folder().join("file"), "x").unwrap();
+    let mark = || actions(&env, &["--filter", "container=web"]).len();
+    let before = mark();
+    env.mydocker(["cp", "web:/etc/hosts", "hosts"]).ok();
+    env.mydocker(["cp", "web:/etc/hosts", "-"]).ok();
+    env.mydocker(["cp", "file", "web:/tmp"]).ok();
+    let tar = Cmd::new("tar").args(["-c", "file"]).current_dir(env.folder()).run().stdout;
+    env.mydocker(["cp", "-", "web:/tmp"]).input(tar).ok();
+    env.mydocker(["cp", "nosuch", "web:/tmp"]).run().exits(1);
+    env.mydocker(["top", "web"]).ok();
+    env.mydocker(["export", "-o", "web.tar", "web"]).ok();
+    env.mydocker(["commit", "-m", "why", "web", "made"]).ok();
+    let told = actions(&env, &["--filter", "container=web"]).split_off(before);
+    let wanted = [
+        "archive-path",
+        "archive-path",
+        "extract-to-dir",
+        "extract-to-dir",
+        "top",
+        "export",
+        "commit",
+    ];
+    assert_eq!(told, wanted.map(|action| format!("container {action}")));
+    let commit = &events(&env, &["--filter", "event=commit"])[0]["Actor"]["Attributes"];
+    assert_eq!((&commit["comment"], &commit["imageRef"]), (&"why".into(), &"made".into()));
+    let mut pty = Pty::start(env.mydocker(["run", "-it", "--rm", "busybox", "true"]), 33, 111);
+    pty.finish();
+    let resize = &events(&env, &["--filter", "event=resize"])[0]["Actor"]["Attributes"];
+    assert_eq!((&resize["height"], &resize["width"]), (&"33".into(), &"111".into()));
+    env.mydocker(["rm", "-f", "web"]).ok();
+}
+
+#[test]
+fn what_happens_to_volumes_and_what_is_pruned_is_told() {
+    require!(Root);
+    let env = TestEnv::with_busybox();
+    let told = || actions(&env, &["--filter", "type=volume"]);
+    let volumes = ["-v", "data:/data:ro", "-v", "/anonymous"];
+    env.run(&[&volumes[..], &["busybox", "true"]].concat()).success();
+    let wanted = ["create", "create", "mount", "mount", "unmount", "unmount", "destroy"];
+    assert_eq!(told(), wanted.map(|action| format!("volume {action}")));
+    let mounted = &events(&env, &["--filter", "volume=data", "--filter", "event=mount"])[0];
+    let attributes = &mounted["Actor"]["Attributes"];
+    let run = &events(&env, &["--filter", "event=start"])[0]["id"];
+    assert_eq!((&attributes["container"], &attributes["destination"]), (run, &"/data".into()));
+    assert_eq!(
+        (&attributes["read/write"], &attributes["driver"]),
+        (&"false".into(), &"local".into())
+    );
+    env.mydocker(["run", "-d", "--name", "web", "-v", "data:/data", "busybox", "true"]).ok();
+    env.mydocker(["wait", "web"]).ok();
+    wait_for("the volume to be let go", || (told().len() == wanted.len() + 2).then_some(()));
+    env.mydocker(["container", "prune", "-f"]).ok();
+    env.mydocker(["volume", "prune", "-a", "-f"]).ok();
+    env.mydocker(["image", "prune", "-a", "-f", "--dry-run"]).ok();
+    env.mydocker(["image", "prune", "-a", "-f"]).ok();
+    let pruned = actions(&env, &["--filter", "event=prune"]);
+    assert_eq!(pruned, ["container prune", "volume prune", "image prune"]);
+    let freed = &events(&env, &["--filter", "event=prune"])[2]["Actor"]["Attributes"]["reclaimed"];
+    assert!(freed.as_str().unwrap().parse::<u64>().unwrap() > 1_000_000, "{freed}");
 }
 
 #[test]

@@ -47,6 +47,7 @@ fn environment_folder_and_user() {
     assert_eq!(exec(&options, "echo $A $B $COPIED $SECRET"), "file option caller\n");
     assert_eq!(exec(&["-w", "/tmp"], "pwd"), "/tmp\n");
     assert_eq!(exec(&["-u", "1234:5678"], "id -u; id -g; echo $HOME"), "1234\n5678\n/\n");
+    assert_eq!(exec(&["-u", "1"], "id -u; id -g"), "1\n1\n");
     assert_eq!(exec(&[], "id -u"), "0\n");
     let cmd = env.mydocker(["exec", "-u", "nosuch", "box", "true"]);
     cmd.run().fails(125, &["exec box", "no such user", "nosuch"]);

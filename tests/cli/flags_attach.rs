@@ -37,6 +37,42 @@ fn the_keys_that_were_asked_for_leave_it_running() {
 }
 
 #[test]
+fn the_usual_keys_leave_it_running() {
+    require!(Root);
+    let env = TestEnv::with_busybox();
+    let mut pty =
+        Pty::start(env.mydocker(["run", "-it", "--name", "left", "busybox", "sh"]), 24, 80);
+    pty.expect("# ");
+    pty.send("echo said$((1 + 1))\n");
+    pty.expect("said2\r\n");
+    pty.send("\x10\x11");
+    pty.expect("read escape sequence");
+    assert_eq!(pty.finish(), 0);
+    assert!(runs(&env, "left"));
+    assert!(env.mydocker(["logs", "left"]).ok().contains("said2"));
+    let told = ["events", "--stream=false", "-f", "event=detach", "--format", "{{.Type}}"];
+    assert_eq!(env.mydocker(told).ok(), "container\n");
+    let mut pty = Pty::start(env.mydocker(["attach", "left"]), 24, 80);
+    pty.send("exit 4\n");
+    assert_eq!(pty.finish(), 4);
+    assert_eq!(env.mydocker(["inspect", "-f", "{{.State.ExitCode}}", "left"]).ok(), "4\n");
+    env.mydocker(["rm", "left"]).ok();
+}
+
+#[test]
+fn what_ended_the_program_is_said_to_who_is_attached() {
+    require!(Root);
+    let env = TestEnv::with_busybox();
+    let forbids = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["sethostname"], "action": "SCMP_ACT_KILL_PROCESS"}]}"#;
+    std::fs::write(env.folder().join("forbids.json"), forbids).unwrap();
+    let options = ["run", "--rm", "-it", "--security-opt", "seccomp=forbids.json"];
+    let cmd = env.mydocker(options).args(["busybox", "hostname", "other"]);
+    let mut pty = Pty::start(cmd, 24, 80);
+    pty.expect("system call filter");
+    assert_eq!(pty.finish(), 128 + Signal::SIGSYS as i32);
+}
+
+#[test]
 fn signals_that_are_not_passed_on_leave_it_running() {
     require!(Root);
     let env = TestEnv::with_busybox();
@@ -91,6 +127,22 @@ fn input_alone_is_passed_on_until_it_ends() {
     let cmd = cmd.args(["sh", "-c", "timeout 1 cat; echo $?"]).input("not for it\n");
     cmd.run().success().prints("143\n");
     env.mydocker(["rm", "-f", "open"]).ok();
+}
+
+#[test]
+fn create_takes_the_streams_that_start_is_for() {
+    require!(Root);
+    let env = TestEnv::with_busybox();
+    let start = |options: &[&str]| {
+        let create = env.mydocker(["create", "-i", "--name", "made"]).args(options);
+        create.args(["busybox", "sh", "-c", "timeout 1 cat; echo $?"]).ok();
+        let start = env.mydocker(["start", "-a", "-i", "made"]).input("line\n").ok();
+        env.mydocker(["rm", "made"]).ok();
+        start
+    };
+    assert_eq!(start(&["-a", "STDIN", "-a", "stdout"]), "line\n0\n");
+    assert_eq!(start(&["--attach", "stdout"]), "line\n143\n");
+    env.mydocker(["create", "-a", "nosuch", "busybox"]).run().exits(125).says("--attach");
 }
 
 #[test]

@@ -4,9 +4,11 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::made::{noise, tar_of};
 use crate::support::command::Cmd;
-use crate::support::env::TestEnv;
+use crate::support::env::{TestEnv, temporary_folder};
 use crate::support::fixtures;
+use crate::support::mounted::Mounted;
 use crate::support::require::Need::{Root, Tool};
 use crate::support::tree;
 
@@ -199,6 +201,32 @@ fn a_layer_that_is_not_what_its_image_says() {
     fs::write(&layer, bytes).unwrap();
     let cmd = env.mydocker(["import", "--name", "spoilt"]).arg(&layout);
     env.assert_refused(cmd, 125, &["sha256:"]);
+}
+
+/// Imports an uncompressed archive into `env`'s store, and compares its layer there.
+fn assert_copied(env: &TestEnv) {
+    let tar = tar_of(&[("bin/sh", b"x".as_slice()), ("noise", &noise(3_000_001))]);
+    assert_ne!(tar.len() % 4096, 0, "the end is to be one that O_DIRECT cannot write");
+    let path = env.folder().join("root.tar");
+    fs::write(&path, &tar).unwrap();
+    env.mydocker(["import"]).arg(&path).ok();
+    let copies = fs::read_dir(env.root().join("blobs/sha256")).unwrap();
+    assert!(copies.into_iter().any(|blob| fs::read(blob.unwrap().path()).unwrap() == tar));
+    env.mydocker(["verify", "--deep"]).ok();
+}
+
+#[test]
+fn the_layer_of_an_uncompressed_archive_is_the_archive() {
+    require!(Root);
+    assert_copied(&TestEnv::new());
+}
+
+#[test]
+fn an_uncompressed_archive_on_a_file_system_that_writes_through_the_page_cache_only() {
+    require!(Root);
+    let folder = temporary_folder();
+    let _ramfs = Mounted::new(&["-t", "ramfs", "none"], &folder);
+    assert_copied(&TestEnv::with_root(&folder.join("store")));
 }
 
 /// CVE-2026-26960 and others: a hard link whose target is looked for where the caller stands.

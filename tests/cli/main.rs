@@ -17,6 +17,7 @@ mod made;
 mod support;
 
 mod boot;
+mod boot_systemd;
 mod bundle;
 mod commit;
 mod contents;

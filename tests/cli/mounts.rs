@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::command::Cmd;
 use crate::support::env::{TestEnv, names};
+use crate::support::mounted::Mounted;
 use crate::support::require::Need::{Root, Tool};
 use crate::support::wait_for;
 
@@ -15,27 +16,6 @@ fn folder(env: &TestEnv, name: &str) -> PathBuf {
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join("file"), format!("{name}\n")).unwrap();
     folder
-}
-
-/// Something mounted on the host for as long as this lives.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    fn new(args: &[&str], at: &Path) -> Self {
-        fs::create_dir_all(at).unwrap();
-        Cmd::new("mount").args(args).arg(at).ok();
-        Self(at.to_owned())
-    }
-
-    fn tmpfs(at: &Path) -> Self {
-        Self::new(&["-t", "tmpfs", "none"], at)
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        Cmd::new("umount").arg("-l").arg(&self.0).run();
-    }
 }
 
 fn bind(source: &Path, rest: &str) -> String {
@@ -321,6 +301,43 @@ fn a_file_system_that_cannot_map_owners_is_named_once() {
     assert!(output.stderr.contains(at.to_str().unwrap()));
     let refused = env.run(&["-v", &format!("{volume}:owner=match"), "-u", "7", "busybox", "true"]);
     refused.fails(125, &["overlay"]);
+}
+
+#[test]
+fn the_hosts_root_and_what_the_kernel_mounts_in_it_are_shown_as_they_are() {
+    require!(Root);
+    let env = TestEnv::with_busybox();
+    // As snapd has them: files that stand for namespaces.
+    let shown = folder(&env, "shown");
+    let namespace = shown.join("namespace");
+    fs::write(&namespace, "").unwrap();
+    Cmd::new("mount").args(["--bind", "/proc/self/ns/net"]).arg(&namespace).ok();
+    let path = env.folder().display().to_string();
+    let script =
+        format!("cat /host{path}/shown/file; test -e /host{path}/shown/namespace && echo there");
+    let run = env.run(&["-v", "/:/host:ro", "busybox", "sh", "-c", &script]);
+    Cmd::new("umount").arg(&namespace).ok();
+    assert_eq!(run.success().stdout, "shown\nthere\n");
+}
+
+#[test]
+fn the_modes_of_mount_points_are_not_those_of_what_is_mounted() {
+    require!(Root);
+    let env = TestEnv::new();
+    let root = env.folder().join("root");
+    for name in ["bin", "proc", "sys", "dev", "dev/shm", "dev/mqueue"] {
+        fs::create_dir_all(root.join(name)).unwrap();
+        fs::set_permissions(root.join(name), fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    fs::set_permissions(root.join("bin"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
+    let root = root.display().to_string();
+    let run = |args: &[&str]| {
+        env.run(&[&["--rootfs", root.as_str(), "/bin/busybox"], args].concat()).success().stdout
+    };
+    let shown = run(&["stat", "-c", "%a", "/proc", "/sys", "/dev", "/dev/shm", "/dev/mqueue"]);
+    assert_eq!(shown, "555\n555\n755\n1777\n1777\n");
+    assert!(run(&["readlink", "/proc/self/fd/0"]).contains("null"));
 }
 
 #[test]

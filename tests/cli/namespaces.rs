@@ -171,7 +171,10 @@ fn what_cannot_be_shared_is_said_in_words() {
     with(&["--pid", "container:open", "--userns", "host"]).success();
     with(&["--pid", "container:open", "--ipc", "container:first"]).fails(125, &["different users"]);
     with(&["--userns", "container:open"]).fails(125, &["no user namespace"]);
-    with(&["--userns", "keep-id"]).exits(125).says("keep-id");
+    for unknown in ["keep-id", "keep-id:uid=7", "nomap", "0:1:2"] {
+        let refused = with(&["--userns", unknown]).exits(125);
+        refused.says(unknown).says("`private`, `host` and `container:NAME`");
+    }
     with(&["--userns", "auto"]).success();
     with(&["--cgroupns", "container:first"]).exits(125).says("--cgroupns");
     env.mydocker(["rm", "-f", "first", "open"]).ok();

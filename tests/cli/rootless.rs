@@ -1,10 +1,10 @@
 //! Ordinary users.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 
 use crate::support::command::Cmd;
-use crate::support::env::TestEnv;
+use crate::support::env::{TestEnv, program};
 use crate::support::fixtures;
 use crate::support::require::Need::{Root, Tool};
 use crate::support::tree;
@@ -84,6 +84,18 @@ fn a_store_of_somebody_else() {
 }
 
 #[test]
+fn limits_that_nobody_has_delegated_are_refused() {
+    require!(Root, Tool("setpriv"), Tool("newuidmap"));
+    let env = TestEnv::new();
+    let user = User::new(&env, Allowed::ManyIds);
+    user.mydocker(["import"]).arg(fixtures::path("busybox.tar")).ok();
+    for limit in [["-m", "64m"], ["--cpus", "0.5"], ["--pids-limit", "50"]] {
+        let run = user.mydocker(["run", "--rm"]).args(limit).args(["busybox", "true"]).run();
+        run.fails(125, &["run busybox", "cgroup"]);
+    }
+}
+
+#[test]
 fn a_container_runs_on_and_is_joined() {
     require!(Root, Tool("setpriv"), Tool("newuidmap"));
     let env = TestEnv::new();
@@ -93,6 +105,98 @@ fn a_container_runs_on_and_is_joined() {
     let first = user.mydocker(["exec", "on", "cat", "/proc/1/comm"]).run();
     first.success().prints("sleep\n");
     user.mydocker(["exec", "on", "sh", "-c", "exit 3"]).run().exits(3);
+    // What it writes to is the user's own, and can be opened by name inside, whoever one is there.
+    for options in ["", "-u 33"] {
+        let script = format!(
+            "$0 exec {options} on sh -c 'id -u >/dev/stdout; echo x 2>&1' | cat >out; cat out"
+        );
+        let id = if options.is_empty() { "0" } else { "33" };
+        user.sh(&script).run().success().prints(&format!("{id}\nx\n"));
+        let script = format!("$0 exec {options} on sh -c 'id -u >/dev/stdout' >out 2>&1; cat out");
+        user.sh(&script).run().success().prints(&format!("{id}\n"));
+    }
     user.mydocker(["rm", "-f", "on"]).ok();
     assert_eq!(user.mydocker(["ps", "-aq"]).ok(), "");
+}
+
+#[test]
+fn the_groups_of_the_caller_are_kept_on_request() {
+    require!(Root, Tool("setpriv"), Tool("newuidmap"));
+    let env = TestEnv::new();
+    let user = User::new(&env, Allowed::ManyIds).in_groups(&[54_321]);
+    user.mydocker(["import"]).arg(fixtures::path("busybox.tar")).ok();
+    let file = env.folder().join("of-the-group");
+    fs::write(&file, "read\n").unwrap();
+    chown(&file, Some(0), Some(54_321)).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+    let volume = format!("{}:/file", file.display());
+    let options = ["-v", &volume, "busybox", "cat", "/file"];
+    let keep = ["--group-add", "keep-groups"];
+    let run = |more: &[&str]| user.mydocker(["run", "--rm"]).args(more).args(options).run();
+    run(&[]).exits(1).says("Permission denied");
+    run(&keep).success().prints("read\n");
+    let asks = |more: &[&str]| {
+        let detached = ["run", "-d", "--name", "box", "-v", &volume];
+        user.mydocker(detached).args(more).args(["busybox", "sleep", "1000"]).ok();
+        let asked = user.mydocker(["exec", "box", "cat", "/file"]).run();
+        // Root's own are no ordinary user's, and stay outside.
+        let of_root = Cmd::new("setpriv").args(["--groups=0,54321", "--"]).arg(program());
+        let of_root = of_root.args(["exec", "box", "cat", "/file"]);
+        let of_root = of_root.env("MYDOCKER_ROOT", user.root()).env("MYDOCKER_RUN", user.run());
+        of_root.run().exits(1).says("Permission denied");
+        user.mydocker(["rm", "-f", "box"]).ok();
+        asked
+    };
+    asks(&[]).exits(1).says("Permission denied");
+    asks(&keep).success().prints("read\n");
+    run(&["--group-add", "keep-groups", "--group-add", "7"]).fails(125, &["keep-groups", "beside"]);
+}
+
+#[test]
+fn the_groups_of_root_are_not_kept() {
+    require!(Root);
+    let env = TestEnv::with_busybox();
+    env.run(&["--group-add", "keep-groups", "busybox", "true"])
+        .fails(125, &["keep-groups", "ordinary users"]);
+}
+
+#[test]
+fn containers_join_each_other() {
+    require!(Root, Tool("setpriv"), Tool("newuidmap"));
+    for allowed in [Allowed::ManyIds, Allowed::OneId] {
+        let env = TestEnv::new();
+        let user = User::new(&env, allowed);
+        user.mydocker(["import"]).arg(fixtures::path("busybox.tar")).ok();
+        let first = ["run", "-d", "--name", "first", "busybox", "sh", "-c"];
+        user.mydocker(first).arg("echo mark >/dev/shm/mark; exec sleep 1000").ok();
+        let kinds = ["ipc", "net", "pid", "user", "uts"];
+        let links = "for n in ipc net pid user uts; do readlink /proc/self/ns/$n; done";
+        let theirs = user.mydocker(["exec", "first", "sh", "-c", links]).ok();
+        for (option, kind) in
+            [("--ipc", "ipc"), ("--network", "net"), ("--pid", "pid"), ("--uts", "uts")]
+        {
+            let run = ["run", "--rm", option, "container:first", "busybox", "sh", "-c", links];
+            let own = user.mydocker(run).ok();
+            for (at, (own, theirs)) in own.lines().zip(theirs.lines()).enumerate() {
+                let shared = kinds[at] == kind || kinds[at] == "user";
+                assert_eq!(own == theirs, shared, "{option}: {own} {theirs}");
+            }
+        }
+        let memory = ["run", "--rm", "--ipc", "container:first", "busybox", "cat", "/dev/shm/mark"];
+        user.mydocker(memory).run().success().prints("mark\n");
+        let second = ["run", "-d", "--name", "second", "--userns", "container:first"];
+        let second = user.mydocker(second).args(["--pid", "container:first", "busybox"]);
+        second.args(["sleep", "2000"]).ok();
+        let seen = "ps | grep -c '[s]leep [12]000'";
+        let exec = user.mydocker(["exec", "second", "sh", "-c", seen]).run();
+        exec.success().prints("2\n");
+        user.mydocker(["stop", "-t", "0", "second"]).ok();
+        user.mydocker(["stop", "-t", "0", "first"]).ok();
+        let start = user.mydocker(["start", "second"]).run();
+        start.fails(1, &["first is not running"]);
+        user.mydocker(["start", "first"]).ok();
+        user.mydocker(["start", "second"]).ok();
+        user.mydocker(["exec", "second", "sh", "-c", seen]).run().success().prints("2\n");
+        user.mydocker(["rm", "-f", "first", "second"]).ok();
+    }
 }

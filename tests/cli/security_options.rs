@@ -100,6 +100,60 @@ fn what_the_machine_has_not_is_refused_by_name() {
     with("mask=relative").fails(125, &["mask=relative", "absolute paths"]);
 }
 
+/// A profile that is loaded until this is dropped.
+struct Loaded(String);
+
+impl Loaded {
+    fn new(name: &str, rules: &str) -> Self {
+        // Paths of a root that was made in another mount namespace have no beginning that AppArmor knows.
+        let usual = "file, capability, network, signal, ptrace, mount, umount, pivot_root, unix,";
+        let text = format!("profile {name} flags=(attach_disconnected) {{ {usual} {rules} }}\n");
+        Cmd::new("apparmor_parser").args(["-K", "-r"]).input(text.clone()).ok();
+        Self(text)
+    }
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        let _ = Cmd::new("apparmor_parser").args(["-K", "-R"]).input(self.0.clone()).run();
+    }
+}
+
+#[test]
+fn an_apparmor_profile_confines_every_program_of_the_container() {
+    require!(Root);
+    let env = TestEnv::with_busybox();
+    if env.json(&["info"])[0]["AppArmor"] == false {
+        // What is said there, another test knows.
+        return;
+    }
+    require!(Tool("apparmor_parser"));
+    let name = format!("mydocker-test-{}", std::process::id());
+    let _loaded = Loaded::new(&name, "deny /etc/group r, deny /tmp/** w,");
+    let script =
+        "cat /proc/self/attr/current; cat /etc/passwd | wc -l; cat /etc/group 2>&1; echo x >/tmp/x";
+    let confined = format!("apparmor={name}");
+    for more in [&[][..], &["--userns", "host"], &["--init"]] {
+        let options = [&["--security-opt", &confined], more].concat();
+        let shown = env.sh_with(&options, &format!("({script}) 2>&1; true"));
+        assert!(shown.starts_with(&format!("{name} (enforce)\n")), "{shown}");
+        assert_eq!(shown.matches("ermission denied").count(), 2, "{shown}");
+    }
+    let run = env.mydocker(["run", "-d", "--name", "box", "--security-opt", &confined, "busybox"]);
+    run.args(["sleep", "1000"]).ok();
+    let exec = env.mydocker(["exec", "box", "cat", "/proc/self/attr/current"]).ok();
+    assert_eq!(exec, format!("{name} (enforce)\n"));
+    let shown = env.mydocker(["inspect", "-f", "{{.AppArmorProfile}}", "box"]).ok();
+    assert_eq!(shown, format!("{name}\n"));
+    env.mydocker(["rm", "-f", "box"]).ok();
+    let free = ["--security-opt", &confined, "--security-opt", "apparmor=unconfined"];
+    let shown = env.sh_with(&free, "cat /proc/self/attr/current; cat /etc/group >/dev/null");
+    assert_eq!(shown, "unconfined\n");
+    env.run(&["--security-opt", "apparmor=nosuch", "busybox", "true"])
+        .fails(125, &["set the AppArmor profile `nosuch`", "hint:", "apparmor_parser"]);
+    assert_eq!(env.containers(), Vec::<String>::new());
+}
+
 #[test]
 fn paths_are_masked_and_unmasked() {
     require!(Root);

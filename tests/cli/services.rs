@@ -9,6 +9,7 @@ use crate::support::command::Cmd;
 use crate::support::env::{TestEnv, program};
 use crate::support::fixtures;
 use crate::support::require::Need::{Root, Service};
+use crate::support::systemd::Machine;
 use crate::support::wait_for;
 
 /// A store with the image of a service, and a folder `data` that the service's user owns.
@@ -145,4 +146,21 @@ while True:
     through_its_life(&env, |state| {
         assert_eq!(client(&env, &["python3", "-c", ask]), "hello\n", "{state}");
     });
+}
+
+#[test]
+fn systemd_boots_and_boots_again() {
+    require!(Root, Service("systemd"));
+    let machine = Machine::boot();
+    let active = ["systemctl", "is-active", "multi-user.target", "dbus.service"];
+    assert_eq!(machine.exec(active).ok(), "active\nactive\n");
+    assert_eq!(machine.sh_as_user("systemctl --user is-active basic.target").ok(), "active\n");
+    // It manages the control groups that it is shown, down to a limit.
+    let limited = "systemd-run -q --wait --pipe -p TasksMax=77 sh -c 'cat /sys/fs/cgroup/$(cut -d: -f3- /proc/self/cgroup | \
+        head -n1)/pids.max /sys/fs/cgroup/pids/$(grep pids: /proc/self/cgroup | cut -d: -f3)/pids.max 2>/dev/null'";
+    assert_eq!(machine.sh(limited).run().stdout, "77\n");
+    machine.sh("echo kept >/etc/kept").ok();
+    machine.reboot();
+    assert_eq!(machine.exec(active).ok(), "active\nactive\n");
+    assert_eq!(machine.sh("cat /etc/kept").ok(), "kept\n");
 }

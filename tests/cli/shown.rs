@@ -142,6 +142,50 @@ fn ps_filters() {
 }
 
 #[test]
+fn ps_filters_by_what_a_container_was_made_with() {
+    require!(Root);
+    let env = TestEnv::with_busybox();
+    let create = |name: &str, options: &[&str]| {
+        let command = ["busybox", "sleep", "1000"];
+        env.mydocker(["create", "--name", name]).args(options).args(command).ok();
+    };
+    create("db", &["-v", "data:/data", "-v", "/etc:/host:ro", "-l", "tier=back"]);
+    create("open", &["--network", "host", "--restart", "on-failure:3", "--entrypoint", "/bin/env"]);
+    create("plain", &["--tmpfs", "/data/tmp", "-l", "tier!=x"]);
+    let names = |filters: &[&str]| -> Vec<String> {
+        let cmd = env.mydocker(["ps", "-a", "--format", "{{.Names}}"]);
+        let cmd = filters.iter().fold(cmd, |cmd, filter| cmd.args(["--filter", filter]));
+        let mut names: Vec<String> = cmd.ok().lines().map(str::to_owned).collect();
+        names.sort();
+        names
+    };
+    for volume in ["volume=data", "volume=/data", "volume=/etc", "volume=/host"] {
+        assert_eq!(names(&[volume]), ["db"], "{volume}");
+    }
+    assert!(names(&["volume=dat"]).is_empty());
+    assert_eq!(names(&["volume=data", "volume=nosuch"]), ["db"]);
+    assert_eq!(names(&["network=host"]), ["open"]);
+    assert_eq!(names(&["network=none"]), ["db", "plain"]);
+    assert_eq!(names(&["restart-policy=on-failure"]), ["open"]);
+    assert_eq!(names(&["command=^sleep$"]), ["db", "plain"]);
+    assert_eq!(names(&["command=env"]), ["open"]);
+    assert_eq!(names(&["label!=tier=back"]), ["open", "plain"]);
+    assert_eq!(names(&["label!=tier", "label!=tier!"]), ["open"]);
+    assert_eq!(names(&["label=tier!=x"]), ["plain"]);
+    assert!(names(&["until=1h"]).is_empty() && names(&["until=4000000000"]).len() == 3);
+    assert!(names(&["publish=80/tcp"]).is_empty() && names(&["expose=80-90"]).is_empty());
+    assert!(names(&["is-task=true"]).is_empty() && names(&["is-task=false"]).len() == 3);
+    for bad in ["publish=x", "expose=90-80", "until=x", "restart-policy=x", "is-task=x", "pod=x"] {
+        env.mydocker(["ps", "-f", bad]).run().fails(125, &["ps", "filter", bad]);
+    }
+    let pruned = ["container", "prune", "-f", "--filter", "until=1h"];
+    env.mydocker(pruned).run().success().prints("");
+    env.mydocker(["container", "prune", "-f", "--filter", "label!=tier"]).ok();
+    assert_eq!(names(&[]), ["db"]);
+    env.mydocker(["rm", "db"]).ok();
+}
+
+#[test]
 fn ps_in_a_form_of_ones_own() {
     require!(Root);
     let env = TestEnv::with_busybox();

@@ -1,15 +1,18 @@
 //! Volumes: made, filled, shared, listed, removed.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
 
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::support::env::{TestEnv, names};
 use crate::support::require::Need::{Root, Tool};
 use crate::support::tree;
 use crate::support::user::{Allowed, User};
+use crate::support::wait_for;
 
 /// The folder with a volume's content.
 fn data(env: &TestEnv, name: &str) -> PathBuf {
@@ -223,11 +226,43 @@ fn a_volume_in_use_stays() {
     let events =
         env.mydocker(["events", "--since", "0", "--until", "0s", "-f", "type=volume"]).ok();
     let actions: Vec<&str> = events.lines().map(|line| line.split(' ').nth(2).unwrap()).collect();
-    assert_eq!(actions, ["create", "destroy"], "{events}");
+    assert_eq!(actions, ["create", "prune", "destroy"], "{events}");
     env.mydocker(["volume", "rm", "vol"]).run().fails(1, &["no such volume: vol"]);
     env.mydocker(["volume", "rm", "-f", "vol"]).run().success();
     env.mydocker(["volume", "rm", "../containers"]).run().fails(1, &["no such volume"]);
     assert_eq!(names(&env.root().join("tmp")), Vec::<String>::new());
+}
+
+/// Whether a process waits for a lock of a file (`proc_locks(5)`).
+fn waits_for_a_lock(pid: Pid) -> bool {
+    let locks = fs::read_to_string("/proc/locks").unwrap();
+    let pid = pid.to_string();
+    locks.lines().any(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words.contains(&"->") && words.contains(&pid.as_str())
+    })
+}
+
+#[test]
+fn a_volume_that_was_replaced_while_its_lock_was_awaited_is_looked_up_again() {
+    require!(Root);
+    let env = TestEnv::with_busybox();
+    env.mydocker(["volume", "create", "vol"]).ok();
+    // What its remover does, step by step.
+    let folder = env.root().join("volumes/vol");
+    let held = Flock::lock(File::open(&folder).unwrap(), FlockArg::LockExclusive).unwrap();
+    let maker = env.mydocker(["create", "--name", "user", "-v", "vol:/etc", "busybox", "true"]);
+    let maker = maker.start();
+    let pid = maker.pid();
+    wait_for("the maker to wait for the lock", || waits_for_a_lock(pid).then_some(()));
+    let old = env.folder().join("old");
+    fs::rename(&folder, &old).unwrap();
+    env.mydocker(["volume", "create", "vol"]).ok();
+    drop(held);
+    maker.finish().success();
+    assert_eq!(names(&old.join("_data")), Vec::<String>::new());
+    assert!(data(&env, "vol").join("passwd").exists());
+    env.mydocker(["rm", "user"]).ok();
 }
 
 #[test]
@@ -294,6 +329,51 @@ fn volume_create_ls_and_inspect_speak_dockers_language() {
         .run()
         .fails(125, &["driver `nfs` not found"]);
     env.mydocker(["volume", "create", "-o", "type=nfs", "x1"]).run().fails(125, &["type=nfs"]);
+}
+
+#[test]
+fn a_folder_of_the_host_stands_for_a_volume() {
+    require!(Root);
+    let env = TestEnv::with_busybox();
+    let folder = env.folder().join("folder");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("file"), "of the host\n").unwrap();
+    let device = format!("device={}", folder.display());
+    let create = ["volume", "create", "--opt", "type=none", "-o", "o=bind", "-o", &device, "data"];
+    env.mydocker(create).run().success().prints("data\n");
+    let script = "cat /etc/file && echo inside >/etc/made; ls /etc/passwd 2>/dev/null; id -u";
+    // Nothing of the image is copied into it.
+    assert_eq!(env.sh_with(&["-v", "data:/etc"], script), "of the host\n0\n");
+    assert_eq!(fs::read_to_string(folder.join("made")).unwrap(), "inside\n");
+    let shown = env.mydocker(["volume", "inspect", "-f", "{{json .Options}}", "data"]).ok();
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!((&shown["o"], shown["device"].as_str()), (&"bind".into(), folder.to_str()));
+    // By --mount, and to be read only.
+    let fixed = format!(
+        "type=volume,src=fixed,dst=/x,volume-opt=type=none,\"volume-opt=o=bind,ro\",volume-opt={device}"
+    );
+    let script = "cat /x/file; echo x >/x/y || echo refused";
+    let run = env.run(&["--mount", &fixed, "busybox", "sh", "-c", script]).success();
+    assert_eq!(run.stdout, "of the host\nrefused\n");
+    let run = env.run(&["-v", "fixed:/x:rw", "busybox", "sh", "-c", script]).success();
+    assert_eq!(run.stdout, "of the host\nrefused\n");
+    let subpath = ["--mount", "src=data,dst=/x,volume-subpath=sub", "busybox", "ls", "/x"];
+    std::os::unix::fs::symlink("/etc", folder.join("sub")).unwrap();
+    env.run(&subpath).exits(125);
+    // It is the volume that goes.
+    env.mydocker(["volume", "rm", "data", "fixed"]).ok();
+    assert!(folder.join("file").exists());
+    fs::remove_dir_all(&folder).unwrap();
+    env.mydocker(create).ok();
+    env.run(&["-v", "data:/x", "busybox", "true"]).fails(125, &["bind source", "folder"]);
+    let refused = |options: &[&str], why: &str| {
+        let create = env.mydocker(["volume", "create", "refused"]).args(options);
+        create.run().fails(125, &[why]);
+    };
+    refused(&["-o", "type=tmpfs", "-o", "device=tmpfs"], "type=tmpfs");
+    refused(&["-o", "o=bind,suid", "-o", "device=/x"], "nosuid");
+    refused(&["-o", "o=bind", "-o", "device=x"], "absolute");
+    refused(&["-o", "device=/x"], "o=bind");
 }
 
 #[test]

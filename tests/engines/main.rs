@@ -15,7 +15,9 @@ mod support;
 
 mod containerd;
 mod docker;
+mod kubernetes;
 mod podman;
+mod systemd;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -39,6 +39,16 @@ for service in nginx postgres python redis; do
     echo "fixtures.sh: there will be no image of $service" >&2
   fi
 done
+# A whole machine.
+systemd_recipe=$(cat "$images/systemd.sh" "$images/oci.py" | sha256sum)
+if [ "$(cat "$out/systemd-recipe" 2>/dev/null)" != "$systemd_recipe" ]; then
+  rm -rf "$out/systemd" "$out/systemd-recipe"
+  if "$images/systemd.sh" "$out"; then
+    echo "$systemd_recipe" >"$out/systemd-recipe"
+  else
+    echo "fixtures.sh: there will be no image with systemd" >&2
+  fi
+fi
 (cd "$out" && rm -rf recipes busybox busybox.tar layered platforms variants registry tls htpasswd)
 "$images/busybox.sh" "$out"
 "$images/oci.py" "$out/busybox" "$out/busybox.tar" --cmd sh --env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin

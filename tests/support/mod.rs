@@ -3,10 +3,12 @@
 pub mod command;
 pub mod env;
 pub mod fixtures;
+pub mod mounted;
 pub mod pty;
 pub mod registry;
 #[macro_use]
 pub mod require;
+pub mod systemd;
 pub mod token_server;
 pub mod tree;
 pub mod user;

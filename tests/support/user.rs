@@ -26,6 +26,7 @@ pub enum Allowed {
 #[derive(Debug)]
 pub struct User {
     allowed: Allowed,
+    groups: Vec<u32>,
     home: PathBuf,
     program: PathBuf,
 }
@@ -39,7 +40,12 @@ impl User {
         // The build folder may be for its owner alone.
         copy_program(&copy);
         fs::write(env.folder().join("ids"), format!("{NOBODY}:300000:65536\n")).unwrap();
-        Self { allowed, home, program: copy }
+        Self { allowed, groups: Vec::new(), home, program: copy }
+    }
+
+    /// The same user, who is in these groups as well.
+    pub fn in_groups(self, groups: &[u32]) -> Self {
+        Self { groups: groups.to_vec(), ..self }
     }
 
     /// The user's store.
@@ -47,9 +53,28 @@ impl User {
         self.home.join("store")
     }
 
+    /// Where the user's running containers are written down.
+    pub fn run(&self) -> PathBuf {
+        self.home.join("run")
+    }
+
     /// The program, about to be run by this user with `args`.
     pub fn mydocker(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Cmd {
-        let nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups --";
+        self.cmd(&self.program).args(args)
+    }
+
+    /// A script of the shell, about to be run by this user; `$0` in it is the program.
+    pub fn sh(&self, script: &str) -> Cmd {
+        self.cmd("sh").args(["-c", script]).arg(&self.program)
+    }
+
+    fn cmd(&self, program: impl AsRef<OsStr>) -> Cmd {
+        let groups: Vec<String> = self.groups.iter().map(ToString::to_string).collect();
+        let groups = match groups.is_empty() {
+            true => "--clear-groups".to_owned(),
+            false => format!("--groups={}", groups.join(",")),
+        };
+        let nobody = format!("setpriv --reuid=65534 --regid=65534 {groups} --");
         let script = match self.allowed {
             // Only as seen from here: the machine's own files stay as they are.
             Allowed::ManyIds => {
@@ -69,9 +94,9 @@ impl User {
             ),
         };
         let cmd = Cmd::new("unshare").args(["--mount", "sh", "-c", &script, "sh"]);
-        let cmd = cmd.arg(&self.program).args(args).current_dir(&self.home);
+        let cmd = cmd.arg(program).current_dir(&self.home);
         cmd.env("HOME", &self.home)
             .env("MYDOCKER_ROOT", self.root())
-            .env("MYDOCKER_RUN", self.home.join("run"))
+            .env("MYDOCKER_RUN", self.run())
     }
 }

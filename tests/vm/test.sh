@@ -1,14 +1,23 @@
 #!/bin/bash
-# test.sh [TEST-ARGUMENT...]: runs the tests in the virtual machine of tests/vm/vm, by this folder's path, with what was
-# built here: the test programs are linked statically and need nothing there.
+# test.sh [--lib] [--test NAME]... [TEST-ARGUMENT...]: runs the tests in the virtual machine of tests/vm/vm, by this folder's
+# path, with what was built here: the test programs are linked statically and need nothing there. The first two say which
+# programs, as they do to Cargo.
 set -euo pipefail
+targets=()
+while :; do
+  case ${1:-} in
+    --lib) targets+=("$1") && shift ;;
+    --test) targets+=("$1" "$2") && shift 2 ;;
+    *) break ;;
+  esac
+done
 cd "$(dirname "$0")/../.."
 repository=$PWD
 payload=${CARGO_TARGET_DIR:-target}/vm
 tests/vm/vm setup
 tests/support/fixtures.sh target/test-images
 
-programs=$(cargo test --locked --no-run 2>&1 | tee /dev/stderr | sed -n 's/^ *Executable .*(\(.*\))$/\1/p')
+programs=$(cargo test --locked --no-run "${targets[@]}" 2>&1 | tee /dev/stderr | sed -n 's/^ *Executable .*(\(.*\))$/\1/p')
 [ -n "$programs" ] || { echo "test.sh: nothing was built" >&2; exit 1; }
 mydocker=$(dirname "$(dirname "$(echo "$programs" | head -n1)")")/mydocker
 

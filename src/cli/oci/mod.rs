@@ -221,8 +221,7 @@ fn run(global: &Global, log: &Log, command: &Command) -> Outcome {
         Command::Delete(args) => delete(log, &states, args)?,
         Command::Events(args) => return events::run(&states, args),
         Command::Exec(args) => return exec::run(log, &states, args),
-        // systemd makes no groups here.
-        Command::Features => super::output::json_document(&runtime::features(false)),
+        Command::Features => super::output::json_document(&runtime::features()),
         Command::Kill(args) => kill::run(&states, args)?,
         Command::List(args) => list::run(&states, args)?,
         Command::Pause(args) => open(args)?.pause()?,
@@ -261,11 +260,8 @@ impl Global {
     /// Where containers are written down.
     fn states(&self) -> States {
         let usual = || {
-            let ordinary = !nix::unistd::geteuid().is_root()
-                || (!rootless::has_all_ids()
-                    && std::env::var_os("USER").is_none_or(|u| u != "root"));
             let folder = std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty());
-            match folder.filter(|_| ordinary) {
+            match folder.filter(|_| rootless::is_ordinary()) {
                 Some(folder) => PathBuf::from(folder).join(NAME),
                 None => PathBuf::from(ROOT),
             }

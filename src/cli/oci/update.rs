@@ -39,6 +39,12 @@ pub(super) struct UpdateArgs {
     /// 1 to run only when nothing else does
     #[arg(long, value_name = "NUMBER")]
     cpu_idle: Option<i64>,
+    /// Parts of the caches of level 3, of a container that was made with `linux.intelRdt`: L3:0=7f0;1=1f
+    #[arg(long, value_name = "SCHEMA")]
+    l3_cache_schema: Option<String>,
+    /// Memory bandwidth, of a container that was made with `linux.intelRdt`: MB:0=20;1=70
+    #[arg(long, value_name = "SCHEMA")]
+    mem_bw_schema: Option<String>,
     /// Processors, as 0-2,7
     #[arg(long, value_name = "LIST")]
     cpuset_cpus: Option<String>,
@@ -91,6 +97,12 @@ pub(super) fn run(states: &States, args: &UpdateArgs) -> Result<(), OciError> {
         None => args.resources(),
     };
     let container = Container::open_locked(states, &args.id)?;
+    if args.l3_cache_schema.is_some() || args.mem_bw_schema.is_some() {
+        container.update_class(|rdt| {
+            rdt.l3_cache_schema = args.l3_cache_schema.clone().or(rdt.l3_cache_schema.take());
+            rdt.mem_bw_schema = args.mem_bw_schema.clone().or(rdt.mem_bw_schema.take());
+        })?;
+    }
     Ok(container.update(|resources| merge(resources, change))?)
 }
 

@@ -17,7 +17,7 @@ use super::super::log::{Log, Stream};
 use super::super::record::{Containers, Record, boot_id, now, replace, to_json};
 use super::super::status::{Finished, Identity};
 use super::super::volume::{confined, shift_owners};
-use super::super::{Error, prepare};
+use super::super::{Ending, Error, keep_groups, prepare};
 use super::listener::Listener;
 use super::lock::lock;
 use super::message::{Client, Event, Failed};
@@ -53,6 +53,8 @@ struct Life<'a> {
     listener: Listener,
     clients: Vec<Client>,
     log: Option<Log>,
+    /// What ended the program last, where that is known.
+    ending: Option<Ending>,
     explain: Explain,
     _lock: Flock<File>,
 }
@@ -137,7 +139,8 @@ impl<'a> Life<'a> {
         let options = record.settings.log;
         let log = options.map(|options| Log::open(containers, &record.id, options)).transpose()?;
         let clients = Vec::new();
-        Ok(Self { containers, record, spec, listener, clients, log, explain, _lock: lock })
+        let ending = None;
+        Ok(Self { containers, record, spec, listener, clients, log, ending, explain, _lock: lock })
     }
 
     fn start(&mut self, warnings: &mut Vec<String>) -> Result<Begun, Error> {
@@ -156,6 +159,7 @@ impl<'a> Life<'a> {
             every_controller: true,
             mounts: joined.take_mounts(),
             init: self.record.settings.init,
+            keep_groups: keep_groups::are_kept(&self.record),
             confined: confined(&self.record.mounts),
             ..runtime::Options::default()
         };
@@ -188,6 +192,7 @@ impl<'a> Life<'a> {
             record.error = None;
         })?;
         self.containers.begin_health(&self.record)?;
+        self.containers.tell_mounts(&self.record);
         self.containers.tell(&self.record, "start", &[]);
         Ok(())
     }
@@ -272,6 +277,7 @@ impl<'a> Life<'a> {
             }
             let finished = Finished { code, at: now(), oom_killed };
             self.containers.tell_end(&self.record, finished);
+            self.containers.tell_unmounts(&self.record);
             let Some(again) = self.write_down_end(finished)? else { return Ok(()) };
             self.farewell(code);
             if !again {
@@ -315,6 +321,7 @@ impl<'a> Life<'a> {
         };
         let status: ExitStatus = watch.until_ended()?;
         let oom_killed = runtime::Stats::oom_kills(&groups) > 0;
+        self.ending = Ending::of(status, oom_killed);
         // A group that stays is the next start's to complain of.
         let _ = process.delete();
         if let Some(log) = &mut self.log {
@@ -376,7 +383,7 @@ impl<'a> Life<'a> {
 
     fn farewell(&mut self, code: u8) {
         for mut client in std::mem::take(&mut self.clients) {
-            if !client.wants.end || !client.tell(&Event::Ended(code)) {
+            if !client.wants.end || !client.tell(&Event::Ended(code, self.ending)) {
                 continue;
             }
             // A client that reads slowly gets what is left, in its time but not in any time.

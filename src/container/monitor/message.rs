@@ -6,6 +6,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde::{Deserialize, Serialize};
 
+use super::super::Ending;
 use crate::sys::socket;
 
 /// The most content that a message has.
@@ -41,8 +42,8 @@ pub enum Event {
     Started,
     /// It has not, and why.
     Failed(Failed),
-    /// It has ended with this exit code, and that is written down.
-    Ended(u8),
+    /// It has ended with this exit code, and that is written down; and what has ended it, if that is known.
+    Ended(u8, Option<Ending>),
 }
 
 /// Why a container was not started, in the words of the process that tried.
@@ -101,7 +102,9 @@ impl Event {
             Self::Started => (b's', Vec::new()),
             // A structure of strings and numbers can always be written as JSON.
             Self::Failed(failed) => (b'f', serde_json::to_vec(failed).unwrap_or_default()),
-            Self::Ended(code) => (b'x', vec![*code]),
+            Self::Ended(code, ending) => {
+                (b'x', std::iter::once(*code).chain(ending.map(Ending::number)).collect())
+            }
         };
         let content = content.get(..MAX_CONTENT).unwrap_or(&content);
         [&[kind], content].concat()
@@ -116,7 +119,10 @@ impl Event {
             b'w' => Self::Warning(text()),
             b's' => Self::Started,
             b'f' => Self::Failed(serde_json::from_slice(content).ok()?),
-            b'x' => Self::Ended(*content.first()?),
+            b'x' => {
+                let ending = content.get(1).copied().and_then(Ending::from_number);
+                Self::Ended(*content.first()?, ending)
+            }
             _ => return None,
         })
     }
@@ -273,7 +279,9 @@ mod tests {
             Event::Warning("w".to_owned()),
             Event::Started,
             Event::Failed(failed),
-            Event::Ended(137),
+            Event::Ended(137, None),
+            Event::Ended(137, Some(Ending::OutOfMemory)),
+            Event::Ended(159, Some(Ending::SystemCall)),
         ];
         for event in events {
             assert_eq!(Event::decode(&event.encode()), Some(event));

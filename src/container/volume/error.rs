@@ -173,8 +173,13 @@ pub enum MountFault {
     #[error("there are the types bind, volume, tmpfs and image, not `{0}`")]
     Kind(String),
     /// The driver's options.
-    #[error("volume option `{0}` is not supported: the driver local keeps volumes in the store")]
-    DriverOption(String),
+    #[error("volume option `{option}`: {why}")]
+    DriverOption {
+        /// What was given.
+        option: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// Another driver than `local`.
     #[error("volume driver `{0}` not found; there is local")]
     Driver(String),

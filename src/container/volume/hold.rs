@@ -68,11 +68,17 @@ impl Volumes {
     }
 
     /// Holds the volume `name`, which is made if it is not there.
-    pub(super) fn open(&self, name: &str, labels: BTreeMap<String, String>) -> Result<Held, Error> {
+    pub(super) fn open(
+        &self,
+        name: &str,
+        labels: BTreeMap<String, String>,
+        options: BTreeMap<String, String>,
+    ) -> Result<Held, Error> {
         let volume = Volume {
             name: name.to_owned(),
             driver: "local".to_owned(),
             labels,
+            options,
             created: now(),
             anonymous: false,
         };
@@ -87,13 +93,18 @@ impl Volumes {
     }
 
     /// Makes and holds a volume that nobody has named.
-    pub(super) fn open_new(&self, mut labels: BTreeMap<String, String>) -> Result<Held, Error> {
+    pub(super) fn open_new(
+        &self,
+        mut labels: BTreeMap<String, String>,
+        options: BTreeMap<String, String>,
+    ) -> Result<Held, Error> {
         labels.insert(ANONYMOUS.to_owned(), String::new());
         loop {
             let volume = Volume {
                 name: new_id()?,
                 driver: "local".to_owned(),
                 labels: labels.clone(),
+                options: options.clone(),
                 created: now(),
                 anonymous: true,
             };

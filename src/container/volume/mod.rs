@@ -12,6 +12,7 @@
 
 mod copy;
 mod csv;
+mod device;
 mod error;
 mod files;
 mod hold;
@@ -24,6 +25,7 @@ mod remove;
 mod request;
 mod resolve;
 pub(super) mod tmpfs;
+mod told;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -35,6 +37,7 @@ use serde::{Deserialize, Serialize};
 use super::events::Journal;
 use super::record::Containers;
 
+pub use device::parse_options;
 pub use error::{MountFault, VolumeError};
 pub(super) use point::{Identities, arrange, check_images, confined, shift_owners};
 pub use point::{MountPoint, MountSource};
@@ -63,6 +66,9 @@ pub struct Volume {
     pub driver: String,
     /// What its maker calls it by.
     pub labels: BTreeMap<String, String>,
+    /// What its driver is told.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
     /// When it was made, in seconds since 1970.
     pub created: i64,
     /// Whether it was made without a name, and so goes with the last container that has it.
@@ -114,13 +120,14 @@ impl Volumes {
         &self,
         name: Option<&str>,
         labels: BTreeMap<String, String>,
+        options: BTreeMap<String, String>,
     ) -> Result<String, super::Error> {
         let held = match name {
             Some(name) => {
                 name::check(name)?;
-                self.open(name, labels)?
+                self.open(name, labels, options)?
             }
-            None => self.open_new(labels)?,
+            None => self.open_new(labels, options)?,
         };
         Ok(held.name().to_owned())
     }

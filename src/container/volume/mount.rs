@@ -2,6 +2,7 @@
 //! its value.
 
 use super::csv;
+use super::device::parse_options;
 use super::error::{MountFault, VolumeError};
 use super::name;
 use super::request::{
@@ -161,7 +162,7 @@ impl Keys {
             }
             "volume-driver" if matches!(value, "" | "local") => {}
             "volume-driver" => return Err(MountFault::Driver(value.to_owned())),
-            "volume-opt" => return Err(MountFault::DriverOption(value.to_owned())),
+            "volume-opt" => self.volume.options.push(value.to_owned()),
             "image-subpath" => self.image_subpath = Some(subpath(key, value)?),
             "tmpfs-size" => {
                 let size = parse_bytes(value).ok_or_else(|| wrong("a size, as in 64m"))?;
@@ -179,6 +180,7 @@ impl Keys {
 
     /// Whether the keys belong together.
     fn check(&self) -> Result<(), MountFault> {
+        parse_options(&self.volume.options)?;
         if let Some((_, key)) = self.special.iter().find(|(kind, _)| *kind != self.kind) {
             return Err(MountFault::Mixed { option: key.clone(), kind: self.kind.name() });
         }

@@ -69,6 +69,8 @@ pub struct RequestedVolume {
     pub no_copy: bool,
     /// The folder in it that is mounted.
     pub subpath: Option<String>,
+    /// What its driver is told when it is made, each as `NAME=VALUE`.
+    pub options: Vec<String>,
     /// What it is labelled with when it is made.
     pub labels: Vec<(String, String)>,
 }

@@ -9,6 +9,7 @@ use nix::fcntl::FlockArg;
 
 use super::super::Error;
 use super::super::record::Containers;
+use super::device::parse_options;
 use super::error::VolumeError;
 use super::hold::Held;
 use super::point::{MountPoint, MountSource};
@@ -75,8 +76,8 @@ impl Resolver<'_> {
                 }
                 MountSource::Bind { .. } | MountSource::Image { .. } => {}
             }
-            let image = matches!(point.source, MountSource::Image { .. });
-            point.read_only = image || from.read_only.unwrap_or(point.read_only);
+            let fixed = self.is_read_only(&point.source)?;
+            point.read_only = fixed || from.read_only.unwrap_or(point.read_only);
             place(points, point);
         }
         Ok(())
@@ -96,11 +97,11 @@ impl Resolver<'_> {
                 Ownership::Keep => None,
                 Ownership::Match => owner(&source)?,
             };
-            let image = matches!(source, MountSource::Image { .. });
+            let fixed = self.is_read_only(&source)?;
             let point = MountPoint {
                 destination: request.destination.clone(),
                 source,
-                read_only: request.read_only || image,
+                read_only: request.read_only || fixed,
                 mode: request.mode.clone(),
                 recursion: request.recursion,
                 propagation: request.propagation,
@@ -138,6 +139,15 @@ impl Resolver<'_> {
         Ok(())
     }
 
+    /// Whether it can only be read, whatever is asked for.
+    fn is_read_only(&self, source: &MountSource) -> Result<bool, Error> {
+        match source {
+            MountSource::Image { .. } => Ok(true),
+            MountSource::Volume { name, .. } => Ok(self.volumes.find(name)?.is_read_only()),
+            MountSource::Bind { .. } | MountSource::Tmpfs { .. } => Ok(false),
+        }
+    }
+
     fn source(&mut self, request: &MountRequest) -> Result<MountSource, Error> {
         match &request.source {
             RequestedSource::Bind { path, create } => {
@@ -163,19 +173,25 @@ impl Resolver<'_> {
         destination: &str,
         wanted: &RequestedVolume,
     ) -> Result<MountSource, Error> {
+        let refuse = |source| VolumeError::Mount { text: destination.to_owned(), source };
         let labels = wanted.labels.iter().cloned().collect();
+        let options = parse_options(&wanted.options).map_err(refuse)?;
         let held = match &wanted.name {
-            Some(name) => self.volumes.open(name, labels)?,
-            None => self.volumes.open_new(labels)?,
+            Some(name) => self.volumes.open(name, labels, options)?,
+            None => self.volumes.open_new(labels, options)?,
         };
+        let device = self.volumes.find(held.name())?.device().map(Path::to_owned);
+        let in_store = device.is_none();
         let source = MountSource::Volume {
             name: held.name().to_owned(),
-            path: self.volumes.mount_point(held.name()),
+            path: device.unwrap_or_else(|| self.volumes.mount_point(held.name())),
             anonymous: wanted.name.is_none(),
             subpath: wanted.subpath.clone(),
         };
-        let filled = match self.resolution.tree {
-            Some(tree) if !wanted.no_copy && wanted.subpath.is_none() => {
+        let filled = match (&source, self.resolution.tree) {
+            // What lies on the host is the host's.
+            (MountSource::Volume { path, .. }, _) if !in_store => find(path, false),
+            (_, Some(tree)) if !wanted.no_copy && wanted.subpath.is_none() => {
                 copy::copy_up(&held, tree, destination, self.resolution.flush)
             }
             _ => Ok(()),

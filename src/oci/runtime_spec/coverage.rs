@@ -1,11 +1,9 @@
 //! Every field of the runtime-spec 1.3 that can stand in a configuration, and what becomes of it.
 //!
-//! `mydocker oci features`, `docs/spec-coverage.md` and the refusal of fields that are not honoured are made from this
-//! one table.
+//! `mydocker oci features` and `docs/spec-coverage.md` are made from this one table. A value that cannot be honoured is
+//! refused by what would have to honour it, with the field's name.
 
-use Support::{Honoured, Ignored, Refused};
-
-use super::Spec;
+use Support::{Honoured, Ignored};
 
 /// What becomes of a field.
 #[derive(Clone, Copy, Debug)]
@@ -14,8 +12,6 @@ pub enum Support {
     Honoured,
     /// It is passed over, as the specification says or allows.
     Ignored,
-    /// A configuration for which this holds is refused by the field's name.
-    Refused(fn(&Spec) -> bool),
 }
 
 /// A field.
@@ -41,13 +37,10 @@ const fn ignored(path: &'static str, remark: &'static str) -> Field {
     Field { path, support: Ignored, remark }
 }
 
-const fn refused(path: &'static str, remark: &'static str, is_set: fn(&Spec) -> bool) -> Field {
-    Field { path, support: Refused(is_set), remark }
-}
-
 const V1: &str = "cgroup version 1 only; refused on version 2, which has nothing like it";
 const V2: &str = "cgroup version 2 only; refused on version 1";
 const OTHER: &str = "for another platform";
+const RDT: &str = "where `resctrl` is mounted on `/sys/fs/resctrl`, else refused; never tried on a machine that has it";
 
 /// The fields, in the order of the specification.
 pub const FIELDS: &[Field] = &[
@@ -65,7 +58,10 @@ pub const FIELDS: &[Field] = &[
     with("mounts[].gidMappings", "bind mounts only"),
     honoured("hostname"),
     honoured("domainname"),
-    with("annotations", "kept in the state; they steer nothing"),
+    with(
+        "annotations",
+        "kept in the state; with `--systemd-cgroup`, some `org.systemd.property.*` are properties of the unit; else they steer nothing",
+    ),
     honoured("process.terminal"),
     honoured("process.consoleSize.height"),
     honoured("process.consoleSize.width"),
@@ -116,7 +112,10 @@ pub const FIELDS: &[Field] = &[
     honoured("hooks.startContainer[]"),
     honoured("hooks.poststart[]"),
     honoured("hooks.poststop[]"),
-    honoured("linux.namespaces[].type"),
+    with(
+        "linux.namespaces[].type",
+        "all kinds; without a mount namespace, nothing is mounted on the host all the same",
+    ),
     with("linux.namespaces[].path", "of every kind"),
     with("linux.uidMappings[]", "passed over when a user namespace is joined"),
     with("linux.gidMappings[]", "passed over when a user namespace is joined"),
@@ -130,7 +129,7 @@ pub const FIELDS: &[Field] = &[
     honoured("linux.devices[].uid"),
     honoured("linux.devices[].gid"),
     honoured("linux.netDevices.*.name"),
-    with("linux.cgroupsPath", "a path; systemd's `slice:prefix:name` is refused"),
+    with("linux.cgroupsPath", "a path, or with `--systemd-cgroup`, `slice:prefix:name`"),
     with("linux.resources.devices[].allow", "a version 2 group gets a BPF program"),
     honoured("linux.resources.devices[].type"),
     honoured("linux.resources.devices[].major"),
@@ -208,9 +207,11 @@ pub const FIELDS: &[Field] = &[
         "linux.mountLabel",
         "of new filesystems but `mqueue`, `proc` and `sysfs`; passed over with a warning where SELinux is off",
     ),
-    refused("linux.intelRdt", "nobody has tried it on a machine with resctrl", |spec| {
-        spec.linux.as_ref().is_some_and(|linux| linux.intel_rdt.is_some())
-    }),
+    with("linux.intelRdt.closID", RDT),
+    honoured("linux.intelRdt.l3CacheSchema"),
+    honoured("linux.intelRdt.memBwSchema"),
+    honoured("linux.intelRdt.schemata"),
+    honoured("linux.intelRdt.enableMonitoring"),
     honoured("linux.memoryPolicy.mode"),
     honoured("linux.memoryPolicy.nodes"),
     honoured("linux.memoryPolicy.flags"),
@@ -233,14 +234,6 @@ pub fn is_honoured(path: &str) -> bool {
     fields.peek().is_some() && fields.all(|field| matches!(field.support, Honoured))
 }
 
-impl Spec {
-    /// The path of the first field that is set and that the runtime does not honour: `linux.intelRdt`.
-    pub fn unsupported(&self) -> Option<&'static str> {
-        let is_set = |field: &&Field| matches!(field.support, Refused(is_set) if is_set(self));
-        FIELDS.iter().find(is_set).map(|field| field.path)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -248,6 +241,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::oci::runtime_spec::Spec;
 
     /// A configuration that has every field.
     fn everything() -> Value {
@@ -296,7 +290,8 @@ mod tests {
                     "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1,
                         "args": [{"index": 1, "value": 2, "valueTwo": 3, "op": "SCMP_CMP_EQ"}]}]},
                 "sysctl": {"a": "b"}, "maskedPaths": ["/m"], "readonlyPaths": ["/r"], "mountLabel": "l",
-                "intelRdt": {"closID": "c"},
+                "intelRdt": {"closID": "c", "l3CacheSchema": "L3:0=1", "memBwSchema": "MB:0=1", "schemata": ["L2:0=1"],
+                    "enableMonitoring": true},
                 "memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]},
                 "personality": {"domain": "LINUX32", "flags": ["f"]}}
         })
@@ -342,13 +337,10 @@ mod tests {
     }
 
     #[test]
-    fn unhonoured_fields_are_named_and_unknown_ones_ignored() {
-        let parse = |text: &str| serde_json::from_str::<Spec>(text).unwrap();
+    fn unknown_fields_are_passed_over() {
         let text = r#"{"ociVersion":"1.3.0","x-vendor":1,"windows":{},"hooks":null,"linux":{"mountLabel":""}}"#;
-        assert_eq!(parse(text).unsupported(), None);
-        let text = r#"{"ociVersion":"1.3.0","linux":{"intelRdt":{}}}"#;
-        assert_eq!(parse(text).unsupported(), Some("linux.intelRdt"));
-        assert!(is_honoured("linux.netDevices") && !is_honoured("linux.intelRdt"));
-        assert!(!is_honoured("linux.nothing"));
+        assert!(serde_json::from_str::<Spec>(text).is_ok());
+        assert!(is_honoured("linux.netDevices") && is_honoured("linux.intelRdt"));
+        assert!(!is_honoured("linux.nothing") && !is_honoured("windows"));
     }
 }

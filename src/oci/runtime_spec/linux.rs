@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
+use super::intel_rdt::IntelRdt;
 pub use super::resources::{
     BlockIo, Cpu, DeviceRule, HugepageLimit, InterfacePriority, Memory, Network, Pids, Rdma,
     Resources, ThrottleDevice, WeightDevice,
@@ -56,9 +56,9 @@ pub struct Linux {
         skip_serializing_if = "BTreeMap::is_empty"
     )]
     pub sysctl: BTreeMap<String, String>,
-    /// Not honoured.
+    /// The class of service of caches and memory bandwidth.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub intel_rdt: Option<Value>,
+    pub intel_rdt: Option<IntelRdt>,
     /// On which memory nodes memory is taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_policy: Option<MemoryPolicy>,

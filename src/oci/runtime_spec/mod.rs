@@ -4,6 +4,7 @@
 //! of it; what the specification does not know is passed over, as it demands.
 
 pub mod coverage;
+mod intel_rdt;
 pub mod linux;
 mod resources;
 pub mod scheduling;
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 
 use super::capability::CapabilitySet;
 use super::descriptor::null_is_empty;
+pub use intel_rdt::IntelRdt;
 use linux::IdMapping;
 pub use linux::Linux;
 use scheduling::{CpuAffinity, IoPriority, Scheduler};

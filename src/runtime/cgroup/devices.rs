@@ -79,6 +79,44 @@ pub(super) fn v1_lines(rules: &[DeviceRule]) -> Result<Vec<(&'static str, String
     Ok(lines)
 }
 
+/// The devices that the rules allow, as systemd's `DeviceAllow` has them; `None` are all.
+pub(super) fn systemd_list(rules: &[DeviceRule]) -> Result<Option<Vec<(String, String)>>, Error> {
+    let (mut everything, mut list) = (false, Vec::new());
+    for rule in rules {
+        let Rule { allow, kind, major, minor, access } = parse(rule)?;
+        if (kind, major, minor, access) == (None, None, None, MKNOD | READ | WRITE) {
+            (everything, list) = (allow, Vec::new());
+            continue;
+        }
+        match (allow, major, minor) {
+            (true, ..) if everything => {}
+            // Nothing is allowed that it could forbid.
+            (false, ..) if !everything && list.is_empty() => {}
+            (false, ..) | (true, None, Some(_)) => {
+                let field = "linux.resources.devices".to_owned();
+                let reason = "systemd can allow devices of a number only, and forbid none";
+                return Err(Error::Invalid { field, reason: reason.to_owned() });
+            }
+            (true, ..) => {
+                let kinds = [(BLOCK, "block"), (CHARACTER, "char")].into_iter();
+                let kinds = kinds.filter(|(number, _)| kind.is_none_or(|kind| kind == *number));
+                let letters = [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')].into_iter();
+                let letters = letters.filter(|(bit, _)| access & bit != 0);
+                let letters: String = letters.map(|(_, letter)| letter).collect();
+                list.extend(kinds.map(|(_, word)| {
+                    let device = match (major, minor) {
+                        (Some(major), Some(minor)) => format!("/dev/{word}/{major}:{minor}"),
+                        (Some(major), None) => format!("{word}-{major}"),
+                        (None, _) => format!("{word}-*"),
+                    };
+                    (device, letters.clone())
+                }));
+            }
+        }
+    }
+    Ok((!everything).then_some(list))
+}
+
 /// Attaches a program with these rules to a version 2 group; without rules, everything stays as it is above.
 pub(super) fn attach(group: &File, path: &Path, rules: &[DeviceRule]) -> Result<(), Error> {
     if rules.is_empty() {
@@ -238,6 +276,32 @@ mod tests {
         let no_writing = program(&[rule(true, 7), rule(false, WRITE)]);
         assert!(allows(&no_writing, BLOCK, READ, 8, 0));
         assert!(!allows(&no_writing, BLOCK, READ | WRITE, 8, 0));
+    }
+
+    #[test]
+    fn what_systemd_is_told() {
+        let list = |json: &str| systemd_list(&serde_json::from_str::<Vec<_>>(json).unwrap());
+        let some = list(
+            r#"[{"allow":false,"access":"rwm"},{"allow":true,"type":"c","major":1,"minor":3,"access":"rw"},
+                {"allow":true,"major":8},{"allow":true,"type":"c","access":"m"}]"#,
+        );
+        let words = |list: &[(&str, &str)]| {
+            let pairs = list.iter().map(|(device, access)| ((*device).into(), (*access).into()));
+            Some(pairs.collect::<Vec<(String, String)>>())
+        };
+        assert_eq!(
+            some.unwrap(),
+            words(&[
+                ("/dev/char/1:3", "rw"),
+                ("block-8", "rwm"),
+                ("char-8", "rwm"),
+                ("char-*", "m")
+            ])
+        );
+        assert_eq!(list(r#"[{"allow":false},{"allow":true}]"#).unwrap(), None);
+        assert_eq!(list(r#"[{"allow":true},{"allow":false}]"#).unwrap(), words(&[]));
+        assert!(list(r#"[{"allow":true},{"allow":false,"major":8}]"#).is_err());
+        assert!(list(r#"[{"allow":true,"minor":8}]"#).is_err());
     }
 
     #[test]

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::unistd::{Pid, Uid};
 
+use super::MOUNT_POINT;
 use super::settings::Setting;
 use crate::runtime::error::Error;
 
@@ -103,6 +104,37 @@ pub(super) fn inherit_cpuset(hierarchy: &Path, directory: &Path) -> Result<(), E
         }
     }
     Ok(())
+}
+
+/// The groups above one, the first of all first.
+pub(super) fn above(directory: &Path) -> Vec<&Path> {
+    let root = Path::new(MOUNT_POINT);
+    let mut above: Vec<&Path> =
+        directory.ancestors().skip(1).take_while(|path| path.starts_with(root)).collect();
+    above.reverse();
+    above
+}
+
+/// Hands down to a version 2 group every controller that there is, as far as that is possible.
+pub(super) fn enable_all(directory: &Path) {
+    let read =
+        |group: &Path| fs::read_to_string(group.join("cgroup.controllers")).unwrap_or_default();
+    let (all, there) = (read(Path::new(MOUNT_POINT)), read(directory));
+    for name in all.split_whitespace().filter(|name| !there.split_whitespace().any(|n| n == *name))
+    {
+        for group in above(directory) {
+            // A limit that needs it says so.
+            if write(&group.join("cgroup.subtree_control"), &format!("+{name}")).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+/// The file by which a group is joined: that of version 1 which takes a thread, if it has one.
+pub(in crate::runtime) fn members(directory: &Path) -> PathBuf {
+    let tasks = directory.join("tasks");
+    if tasks.exists() { tasks } else { directory.join("cgroup.procs") }
 }
 
 pub(super) fn move_processes(group: &Path) -> Result<(), Error> {

@@ -1,7 +1,8 @@
 //! The container's control group: made, filled with limits, joined, removed; version 2 and version 1.
 //!
 //! A version 2 group is there before the process, which is cloned into it. Version 1 groups are joined while the child is
-//! busy mounting; only those controllers are used that a limit needs, as each costs a group to make, join and remove.
+//! busy mounting; only those controllers are used that a limit needs, as each costs a group to make, join and remove. Where
+//! systemd makes the groups ([`systemd`]), that is done meanwhile, of either version.
 
 mod devices;
 mod files;
@@ -14,7 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::unistd::Uid;
+use nix::unistd::{Pid, Uid};
 
 use super::defaults;
 use super::error::Error;
@@ -22,11 +23,12 @@ use super::host::{CgroupVersion, cgroup_version};
 use super::idmap::IdMap;
 use super::process::{Bundle, Options};
 use super::rootless;
+use super::systemd::{self, Unit};
 use crate::oci::runtime_spec::linux::{DeviceRule, Linux, NamespaceKind, Resources};
 use crate::oci::runtime_spec::{Mount, Spec};
 use crate::sys::schedule::SchedAttr;
-pub(super) use files::{apply, remove, write};
-use files::{delegate, failed, inherit_cpuset, make, move_processes};
+use files::{above, delegate, enable_all, failed, inherit_cpuset, make, move_processes};
+pub(super) use files::{apply, members, remove, write};
 pub(super) use settings::{Setting, v1, v2};
 
 /// Where control groups are mounted (`file-hierarchy(7)`).
@@ -58,6 +60,8 @@ pub(super) struct Cgroup {
     devices: Vec<DeviceRule>,
     /// Whose the version 2 group becomes.
     delegate: Option<Uid>,
+    /// Whether the container writes to its version 2 group, and may want every controller there is.
+    manages: bool,
     /// The version 2 group.
     directory: Option<OwnedFd>,
     /// What has been made.
@@ -66,16 +70,21 @@ pub(super) struct Cgroup {
     every_controller: bool,
     /// Whether the program is scheduled in real time, for which a new version 1 group has no budget.
     real_time: bool,
+    /// What systemd is to make.
+    planned: Option<systemd::Planned>,
+    /// What systemd has made.
+    unit: Option<Unit>,
 }
 
 impl Cgroup {
     /// Works out what is to be made, and makes nothing.
     pub(super) fn plan(
         bundle: &Bundle,
-        linux: Option<&Linux>,
+        spec: &Spec,
         options: &Options,
         user_namespace: bool,
     ) -> Result<Self, Error> {
+        let linux = spec.linux.as_ref();
         let empty = Resources::default();
         let resources = linux.and_then(|linux| linux.resources.as_ref()).unwrap_or(&empty);
         let version = cgroup_version();
@@ -96,16 +105,30 @@ impl Cgroup {
             // What the specification says that every container has can be used, whatever an engine forgot to allow.
             devices.extend(defaults::allowed_devices());
         }
+        let mut planned = None;
+        if options.systemd_cgroup {
+            let mut plan = systemd::Planned::new(&bundle.id, spec, &settings)?;
+            if version == CgroupVersion::V1 && !devices.is_empty() {
+                plan.allow_devices(devices::systemd_list(&devices)?);
+            }
+            planned = Some(plan);
+        }
         let cgroup = Self {
             version,
-            path: path(bundle, linux, options)?,
+            path: match &planned {
+                Some(plan) => plan.path().to_owned(),
+                None => path(bundle, linux, options)?,
+            },
             settings,
             devices,
             delegate: None,
+            manages: false,
             directory: None,
             made: Vec::new(),
             every_controller: options.every_controller,
             real_time: false,
+            planned,
+            unit: None,
         };
         match (version, cgroup.settings.first()) {
             (CgroupVersion::None, Some(setting)) => Err(missing(setting)),
@@ -116,6 +139,8 @@ impl Cgroup {
     /// Hands the version 2 group on to the container's user once it is made, if that one is to write to it: the user may
     /// then make groups below it, and change none of its limits (runtime-spec, `config-linux.md#cgroup-ownership`).
     pub(super) fn delegate_to(&mut self, spec: &Spec, ids: Option<&IdMap>) {
+        // Who watches, pauses or changes it later may want them, too.
+        self.manages = self.every_controller;
         let writable = |mount: &Mount| {
             let is_cgroup = |text: &Option<String>| {
                 text.as_deref().is_some_and(|text| matches!(text, "cgroup" | "cgroup2"))
@@ -127,6 +152,7 @@ impl Cgroup {
         let new = spec.linux.as_ref().and_then(|linux| linux.namespace(NamespaceKind::Cgroup));
         if new.is_some_and(|namespace| namespace.path.is_none()) && spec.mounts.iter().any(writable)
         {
+            self.manages = true;
             let uid = spec.process.as_ref().map_or(0, |process| process.user.uid);
             let uid = ids.map_or(Some(uid), |ids| ids.host_uid(uid));
             self.delegate = uid.filter(|uid| *uid != 0).map(Uid::from_raw);
@@ -166,9 +192,17 @@ impl Cgroup {
         self.directory.as_ref().map(AsFd::as_fd)
     }
 
-    /// The directories that have been made.
+    /// The directories that have been made, and of version 1 those by which systemd knows what belongs to a unit: what
+    /// `exec` starts is to be in them, too, unless it is an ordinary user's, who may move nothing there.
     pub(super) fn directories(&self) -> Vec<PathBuf> {
-        self.made.clone()
+        let mut all = self.made.clone();
+        let tracked = self.version == CgroupVersion::V1 && self.unit.is_some();
+        if tracked && !rootless::is_ordinary() {
+            let own = ["systemd", "unified"].map(|name| Path::new(MOUNT_POINT).join(name));
+            let own = own.iter().map(|hierarchy| hierarchy.join(&self.path));
+            all.extend(own.filter(|directory| directory.exists()));
+        }
+        all
     }
 
     fn controllers(&self) -> BTreeSet<&'static str> {
@@ -184,9 +218,28 @@ impl Cgroup {
         names
     }
 
+    /// The unit of systemd's that they belong to.
+    pub(super) fn unit(&self) -> Option<&Unit> {
+        self.unit.as_ref()
+    }
+
+    /// Has systemd make the groups with this process in them, if that is who makes them.
+    pub(super) fn start_unit(&mut self, pid: Pid) -> Result<(), Error> {
+        let Some(planned) = self.planned.take() else { return Ok(()) };
+        let unit = planned.unit().clone();
+        planned.start(pid)?;
+        self.unit = Some(unit);
+        if self.version != CgroupVersion::V2 {
+            return Ok(());
+        }
+        let directory = Path::new(MOUNT_POINT).join(&self.path);
+        self.made.push(directory.clone());
+        self.fill_v2(&directory)
+    }
+
     /// Makes the version 2 group, with its limits.
     pub(super) fn make_v2(&mut self) -> Result<(), Error> {
-        if self.version != CgroupVersion::V2 {
+        if self.version != CgroupVersion::V2 || self.planned.is_some() {
             return Ok(());
         }
         let directory = Path::new(MOUNT_POINT).join(&self.path);
@@ -200,14 +253,21 @@ impl Cgroup {
             }
             Err(error) => return Err(error),
         }
+        if self.manages {
+            enable_all(&directory);
+        }
+        self.fill_v2(&directory)
+    }
+
+    fn fill_v2(&mut self, directory: &Path) -> Result<(), Error> {
         let mut enabled = false;
         for setting in &self.settings {
-            let mut written = apply(&directory, setting);
+            let mut written = apply(directory, setting);
             if matches!(written, Err(Error::Cgroup { source: Errno::ENOENT, .. })) && !enabled {
                 // The usual case is that the controllers have been enabled by the first container.
-                self.enable(&directory)?;
+                self.enable(directory)?;
                 enabled = true;
-                written = apply(&directory, setting);
+                written = apply(directory, setting);
             }
             match written {
                 Err(Error::Cgroup { source: Errno::ENOENT, .. }) if setting.optional => {}
@@ -215,11 +275,11 @@ impl Cgroup {
                 written => written?,
             }
         }
-        let opened = fs::File::open(&directory).map_err(|error| failed("open", &directory, &error));
+        let opened = fs::File::open(directory).map_err(|error| failed("open", directory, &error));
         let opened = opened?;
-        devices::attach(&opened, &directory, &self.devices)?;
+        devices::attach(&opened, directory, &self.devices)?;
         if let Some(uid) = self.delegate {
-            delegate(&directory, uid)?;
+            delegate(directory, uid)?;
         }
         self.directory = Some(opened.into());
         Ok(())
@@ -227,10 +287,7 @@ impl Cgroup {
 
     /// Enables the controllers in every group above `directory`.
     fn enable(&self, directory: &Path) -> Result<(), Error> {
-        let root = Path::new(MOUNT_POINT);
-        let mut above: Vec<&Path> =
-            directory.ancestors().skip(1).take_while(|path| path.starts_with(root)).collect();
-        above.reverse();
+        let above = above(directory);
         for controller in self.settings.iter().map(|setting| setting.controller) {
             if controller.is_empty() {
                 continue;
@@ -239,7 +296,9 @@ impl Cgroup {
                 let file = group.join("cgroup.subtree_control");
                 let value = format!("+{controller}");
                 let mut written = write(&file, &value);
-                if matches!(written, Err(Error::Cgroup { source: Errno::EBUSY, .. })) {
+                let busy = matches!(written, Err(Error::Cgroup { source: Errno::EBUSY, .. }));
+                // Where systemd manages the groups, it is not for others to move processes.
+                if busy && self.unit.is_none() {
                     // A group that is not the first of all cannot both have processes and hand controllers on: inside of
                     // another container, the processes of the mount's root move aside.
                     move_processes(group)?;
@@ -248,6 +307,11 @@ impl Cgroup {
                 match written {
                     // The controller is not there; which setting needs it is said by who writes it.
                     Err(Error::Cgroup { source: Errno::ENOENT | Errno::EINVAL, .. }) => break,
+                    // It is not for this process to hand it down, as with an ordinary user.
+                    Err(Error::Cgroup {
+                        source: Errno::EACCES | Errno::EPERM | Errno::EBUSY,
+                        ..
+                    }) if self.unit.is_some() => break,
                     written => written?,
                 }
             }
@@ -268,7 +332,9 @@ impl Cgroup {
                 return Err(missing(settings().next().unwrap_or(&rules)));
             }
             let directory = hierarchy.join(&self.path);
-            match make(&directory) {
+            // systemd has made some of them, for the controllers that it knows.
+            let there = self.unit.is_some() && directory.exists();
+            match if there { Ok(()) } else { make(&directory) } {
                 // Nothing asks for this group: without it, the container is where its caller is.
                 Err(Error::Cgroup {
                     source: Errno::EROFS | Errno::EACCES | Errno::EPERM, ..
@@ -311,7 +377,7 @@ impl Cgroup {
             return Ok(Vec::new());
         }
         let open = |directory: &PathBuf| {
-            let path = directory.join("tasks");
+            let path = members(directory);
             let file = fs::OpenOptions::new().write(true).open(&path);
             file.map(OwnedFd::from).map_err(|error| failed("open", &path, &error))
         };
@@ -322,7 +388,7 @@ impl Cgroup {
     /// has left running is killed.
     pub(super) fn delete(&mut self) -> Result<(), Error> {
         self.directory = None;
-        let mut result = Ok(());
+        let mut result = self.unit.take().map_or(Ok(()), |unit| unit.stop());
         for directory in std::mem::take(&mut self.made) {
             result = result.and(remove(&directory));
         }
@@ -347,14 +413,13 @@ fn path(bundle: &Bundle, linux: Option<&Linux>, options: &Options) -> Result<Pat
         field: "linux.cgroupsPath".to_owned(),
         reason: reason.to_owned(),
     };
-    if options.systemd_cgroup {
-        return Err(Error::Unsupported { field: "--systemd-cgroup".to_owned() });
-    }
     let parent = options.cgroup_parent.clone().unwrap_or_else(|| PathBuf::from(PARENT));
     let path = match linux.and_then(|linux| linux.cgroups_path.as_deref()) {
         None | Some("") => parent.join(&bundle.id),
         Some(path) if path.contains(':') => {
-            return Err(invalid("systemd's `slice:prefix:name` is not supported, only a path"));
+            return Err(invalid(
+                "it is systemd's `slice:prefix:name`, which needs --systemd-cgroup",
+            ));
         }
         Some(path) if path.starts_with('/') => PathBuf::from(path),
         Some(path) => parent.join(path),

@@ -14,7 +14,7 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2, readlink};
 use nix::sched::{CloneFlags, sched_setaffinity, setns};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, fstatfs};
-use nix::unistd::{Pid, setsid};
+use nix::unistd::{Pid, chroot, fchdir, setsid};
 
 use super::agent::Listener;
 use super::{At, Done, Failure, close_all_but, enter, execute, identity, leave_the_keyring, place};
@@ -50,6 +50,10 @@ fn walk(plan: &ExecPlan, parent: &ChildEnd) -> Result<Infallible, Failure> {
     let pid = pid.during(Step::Seccomp)?.unwrap_or_default();
     let labels = open_labels(plan)?;
     join_namespaces(plan)?;
+    if let Some(root) = &plan.root {
+        fchdir(root).during(Step::ChangeDirectory)?;
+        chroot(c".").during(Step::ChangeDirectory)?;
+    }
     let root = place::open_host(c"/").during(Step::ChangeDirectory)?;
     open_terminal(plan, parent, &root)?;
     write_labels(plan, labels)?;

@@ -32,7 +32,7 @@ pub(super) fn assume(
     }
     umask(Mode::from_bits_truncate(process.umask));
     cut_bounding_set(sets.bounding.bits())?;
-    set_groups(process, &process.groups)?;
+    set_groups(process, process.groups.as_deref().unwrap_or_default())?;
     process::set_keepcaps(true).during(Step::UserId)?;
     process::setresgid(process.gid).during(Step::UserId)?;
     process::setresuid(process.uid).during(Step::UserId)?;
@@ -77,11 +77,12 @@ fn cut_bounding_set(keep: u64) -> Done {
     Ok(())
 }
 
-/// Sets the supplementary groups. An ordinary user's user namespace may not (`user_namespaces(7)`), which is of no matter
-/// as long as nothing but the primary group is asked for.
+/// Sets the supplementary groups, unless those of the caller are kept. An ordinary user's user namespace may not
+/// (`user_namespaces(7)`), which is of no matter as long as nothing but the primary group is asked for.
 pub(super) fn set_groups(planned: &PlannedProcess, groups: &[u32]) -> Done {
+    let Some(own) = &planned.groups else { return Ok(()) };
     match process::setgroups(groups) {
-        Err(Errno::EPERM) if planned.groups.len() < 2 => Ok(()),
+        Err(Errno::EPERM) if own.len() < 2 => Ok(()),
         set => set.during(Step::Groups),
     }
 }

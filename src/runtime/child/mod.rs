@@ -132,6 +132,7 @@ impl Child<'_> {
         self.filter = self.parent.expect_filter().during(Step::Talk)?;
         self.run_hooks_of_the_host()?;
         root::pivot(self.plan, root.as_fd())?;
+        let root = root::share(self.plan, root)?;
         self.set_labels()?;
         self.enter_working_directory(&root)?;
         self.set_streams()?;

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::mount::{MntFlags, umount2};
+use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
 use nix::unistd::{chroot, fchdir, pivot_root};
 
@@ -85,6 +86,18 @@ pub(super) fn pivot(plan: &Plan, root: BorrowedFd<'_>) -> Done {
     pivot_root(c".", c".").during(Step::PivotRoot)?;
     umount2(c".", MntFlags::MNT_DETACH).during(Step::UmountOldRoot)?;
     propagate(plan, root)
+}
+
+/// Takes a container to the caller's mount namespace that has none of its own. It keeps the root that was made in a namespace
+/// of its own, as a copy that is mounted nowhere: no mount of the container's is ever seen on the host, and none is left
+/// behind. Above this root there is nothing, wherever a program goes by `..` that leaves it.
+pub(super) fn share(plan: &Plan, root: OwnedFd) -> Result<OwnedFd, Failure> {
+    let Some(namespace) = &plan.shared_mounts else { return Ok(root) };
+    let copy = mount::open_tree_clone(root.as_fd(), c"", true).during(Step::SharedRoot)?;
+    setns(namespace, CloneFlags::CLONE_NEWNS).during(Step::SharedRoot)?;
+    fchdir(&copy).during(Step::SharedRoot)?;
+    chroot(c".").during(Step::SharedRoot)?;
+    Ok(copy)
 }
 
 fn propagate(plan: &Plan, root: BorrowedFd<'_>) -> Done {

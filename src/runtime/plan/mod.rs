@@ -75,6 +75,8 @@ pub(super) struct Plan {
     pub cgroup: View,
     /// Where in each hierarchy they are.
     pub cgroup_path: PathBuf,
+    /// The mount namespace to return to at the end, where the container shares its caller's.
+    pub shared_mounts: Option<File>,
     pub ids: Option<IdMap>,
     pub joins: Vec<Join>,
     pub hostname: Option<String>,
@@ -120,13 +122,15 @@ pub(super) struct Plan {
 impl Plan {
     /// Plans `spec`, opening what it names on the host.
     pub(super) fn new(bundle: &Bundle, spec: &Spec, options: &mut Options) -> Result<Self, Error> {
-        if let Some(field) = spec.unsupported() {
-            return Err(Error::Unsupported { field: field.to_owned() });
-        }
         check_version(&spec.oci_version)?;
         let empty = Linux::default();
         let linux = spec.linux.as_ref().unwrap_or(&empty);
-        let (namespaces, joins) = namespaces(linux)?;
+        let (mut namespaces, joins) = namespaces(linux)?;
+        let shared_mounts = shared_mounts(namespaces, &joins)?;
+        if shared_mounts.is_some() {
+            // Nothing is mounted where the host would see it: see `child::root::share`.
+            namespaces |= clone::NEWNS;
+        }
         let user_namespace = joins.iter().find(|join| join.kind == clone::NEWUSER);
         let ids = match user_namespace {
             Some(join) => Some(IdMap::of_namespace(&join.file, &join.path)?),
@@ -139,7 +143,8 @@ impl Plan {
         let mut process = match (&spec.process, &options.start) {
             (None, Some(_)) => PlannedProcess::nothing(linux)?,
             _ => PlannedProcess::new(spec)?,
-        };
+        }
+        .keeping_groups(options.keep_groups);
         let warnings = process.warnings();
         let mut mounts =
             mounts::plan(bundle, spec, owned(namespaces, &joins), ids.as_ref(), options)?;
@@ -156,6 +161,7 @@ impl Plan {
             cgroup_namespace: namespaces & clone::NEWCGROUP != 0,
             namespaces: namespaces & !clone::NEWCGROUP & !timed,
             time_offsets,
+            shared_mounts,
             net_devices: net_devices(linux, namespaces, &joins)?,
             host_propagation: match propagation {
                 Some((mount::SHARED | mount::SLAVE, _)) => mount::SLAVE,
@@ -296,21 +302,40 @@ fn namespaces(linux: &Linux) -> Result<(Namespaces, Vec<Join>), Error> {
                     return Err(Error::Invalid { field: "linux.namespaces".to_owned(), reason });
                 }
                 let file = open(Path::new(path))?;
+                let own = || open(Path::new("/proc/self/ns/mnt"));
+                if kind == clone::NEWNS && identity(file.as_fd()) == identity(own()?.as_fd()) {
+                    // To be set up there would be to change the host.
+                    continue;
+                }
                 joins.push(Join { kind, path: path.clone(), file });
             }
         }
     }
-    if new & clone::NEWNS == 0 && !joins.iter().any(|join| join.kind == clone::NEWNS) {
-        let reason = "a mount namespace is needed".to_owned();
+    Ok((new, joins))
+}
+
+/// This process's mount namespace, if the container is to be in it.
+fn shared_mounts(new: Namespaces, joins: &[Join]) -> Result<Option<File>, Error> {
+    let has = |kind| new & kind != 0 || joins.iter().any(|join| join.kind == kind);
+    if has(clone::NEWNS) {
+        return Ok(None);
+    }
+    if has(clone::NEWUSER) {
+        // Whose root has no power over it.
+        let reason = "a user namespace needs a mount namespace".to_owned();
         return Err(Error::Invalid { field: "linux.namespaces".to_owned(), reason });
     }
-    Ok((new, joins))
+    open(Path::new("/proc/self/ns/mnt")).map(Some)
+}
+
+/// Which namespace a descriptor means.
+fn identity(fd: BorrowedFd<'_>) -> Option<(u64, u64)> {
+    fstat(fd).map(|found| (found.st_dev, found.st_ino)).ok()
 }
 
 /// The kinds of namespaces that the container's root has power over: the new ones, and those joined ones that belong to the
 /// user namespace that is joined with them.
 fn owned(new: Namespaces, joins: &[Join]) -> Namespaces {
-    let identity = |fd: BorrowedFd<'_>| fstat(fd).map(|found| (found.st_dev, found.st_ino)).ok();
     let user = joins.iter().find(|join| join.kind == clone::NEWUSER);
     let user = user.and_then(|join| identity(join.file.as_fd()));
     let is_owned = |join: &&Join| {

@@ -25,7 +25,8 @@ pub(in crate::runtime) struct PlannedProcess {
     pub cwd: CString,
     pub uid: u32,
     pub gid: u32,
-    pub groups: Vec<u32>,
+    /// The supplementary groups; those of the caller where `None`.
+    pub groups: Option<Vec<u32>>,
     pub umask: u32,
     pub capabilities: Capabilities,
     /// Number, soft limit, hard limit, name.
@@ -60,6 +61,11 @@ impl PlannedProcess {
     /// refused.
     pub(super) fn nothing(linux: &Linux) -> Result<Self, Error> {
         Self::of(&Process { cwd: "/".to_owned(), ..Process::default() }, Some(linux))
+    }
+
+    /// The same, with the caller's supplementary groups if it is to keep them.
+    pub(in crate::runtime) fn keeping_groups(self, keep: bool) -> Self {
+        Self { groups: self.groups.filter(|_| !keep), ..self }
     }
 
     /// All but what there is to execute.
@@ -107,7 +113,7 @@ impl PlannedProcess {
             cwd,
             uid: process.user.uid,
             gid: process.user.gid,
-            groups,
+            groups: Some(groups),
             umask,
             capabilities: process.capabilities.clone().unwrap_or_default(),
             rlimits: process.rlimits.iter().map(rlimit).collect::<Result<_, _>>()?,
