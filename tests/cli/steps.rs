@@ -377,7 +377,7 @@ macro_rules! at_every_step {
 
             #[test]
             fn killed_and_without_power() {
-                require!(Root, Loop, Tool("strace"), Tool("mke2fs"));
+                require!(Root, Loop, Tool("strace"), Tool("mke2fs"), Tool("python3"));
                 killed_everywhere(&super::$work());
             }
 
@@ -401,7 +401,7 @@ at_every_step!(pull, pull_beside_another, import, rmi, commit, repair, prune);
 /// What the tests above stand on: what was not flushed is lost.
 #[test]
 fn without_a_flush_the_power_takes_it() {
-    require!(Root, Loop, Tool("mke2fs"));
+    require!(Root, Loop, Tool("mke2fs"), Tool("python3"));
     let disk = SmallDisk::new(16);
     let env = TestEnv::with_root(&disk.path().join("store"));
     let work = import();
