@@ -19,7 +19,7 @@ use crate::oci::media_type::{OCI_MANIFEST, is_manifest};
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::registry::{self, Client};
-use crate::store::{ANNOTATION_SIZE, ANNOTATION_SOURCE, Store};
+use crate::store::{self, ANNOTATION_SIZE, ANNOTATION_SOURCE, Store};
 use crate::unpack::Limits;
 use crate::unpack::list::{ListReader, RecordKind};
 
@@ -57,7 +57,8 @@ pub fn repair(store: &Store, texts: &[String], helpers: Helpers<'_>) -> Result<(
     }
     let entries = match store.images() {
         Ok(entries) => entries,
-        Err(_) => repair.index()?,
+        Err(error) if is_lost(&error) => repair.index()?,
+        Err(error) => return Err(error.into()),
     };
     for entry in select(store, &entries, texts)? {
         repair.image(&entry, &entries);
@@ -66,6 +67,13 @@ pub fn repair(store: &Store, texts: &[String], helpers: Helpers<'_>) -> Result<(
         repair.strays(&entries)?;
     }
     Ok(())
+}
+
+/// Whether `index.json` is missing or makes no sense. One that could not be opened just now is none to be made anew: where
+/// images came from stands nowhere else.
+fn is_lost(error: &store::Error) -> bool {
+    let lost = [libc::ENOENT, libc::EISDIR, libc::ELOOP, libc::ENXIO, libc::EIO];
+    error.errno().is_none_or(|errno| lost.contains(&errno))
 }
 
 struct Repair<'s, 'h> {

@@ -14,7 +14,8 @@ use serde::Deserialize;
 use super::address::Class;
 use super::challenge::Challenge;
 use super::credentials::{self, Credentials, Found};
-use super::error::{Error, Sent, host_and_port, said, shown};
+use super::error::{Error, Sent};
+use super::foreign::{host_and_port, said, shown};
 use super::secret::Secret;
 use super::transport::{Answer, Bulk, Call, Transport, is_loopback, lock, retry_after};
 

@@ -12,7 +12,8 @@ use reqwest::header::{self, HeaderMap};
 
 use super::client::{Client, Wanted};
 use super::config::{Source, Sources};
-use super::error::{Error, host_and_port};
+use super::error::Error;
+use super::foreign::host_and_port;
 use super::transport::content_length;
 use crate::oci::descriptor::Descriptor;
 use crate::oci::reference::Reference;

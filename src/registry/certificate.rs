@@ -8,7 +8,8 @@
 
 use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time};
 
-use super::error::{Issuer, printable};
+use super::error::Issuer;
+use super::foreign::printable;
 
 const INTEGER: u8 = 0x02;
 const OBJECT_IDENTIFIER: u8 = 0x06;

@@ -9,6 +9,7 @@
 //! - `push`, `upload`, `resume`, `pipe`: what is given, and the upload that goes on where it broke off.
 //! - `auth`, `challenge`, `credentials`, `helper`, `secret`: who we are, and to whom that is said.
 //! - `login`, `authfile`: how that comes to be known here.
+//! - `error`, `cause`, `foreign`: what goes wrong, and what others say of it, made fit to be shown.
 //! - `transport`, `address`, `proxy`, `tls`, `certificate`: one exchange with its redirects, and how far it may go.
 //!
 //! Not here: verifying a blob (whoever reads it wraps it in [`crate::oci::digest::VerifyReader`]), understanding manifests,
@@ -27,6 +28,7 @@ mod client;
 mod config;
 mod credentials;
 mod error;
+mod foreign;
 mod helper;
 mod login;
 mod options;

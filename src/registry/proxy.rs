@@ -8,7 +8,8 @@ use reqwest::Url;
 
 use super::Environment;
 use super::address::{Class, ip};
-use super::error::{Error, shown};
+use super::error::Error;
+use super::foreign::shown;
 
 /// The proxies that the environment names.
 #[derive(Clone, Default)]

@@ -3,7 +3,8 @@
 use reqwest::Url;
 use reqwest::header::{self, HeaderMap};
 
-use super::error::{Error, shown};
+use super::error::Error;
+use super::foreign::shown;
 use super::transport::next_hop;
 
 /// The error for an address that an upload may not go to.

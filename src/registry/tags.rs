@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 use super::address::Class;
 use super::client::{Client, Wanted};
-use super::error::{Error, shown};
+use super::error::Error;
+use super::foreign::shown;
 use crate::oci::manifest::MAX_MANIFEST;
 use crate::oci::reference::Reference;
 

@@ -19,7 +19,8 @@ use time::format_description::well_known::Rfc2822;
 
 use super::address::{Class, ResolveError, Resolver, ip};
 use super::cause::{Cause, find};
-use super::error::{Error, host_and_port, shown};
+use super::error::Error;
+use super::foreign::{host_and_port, shown};
 use super::proxy::Proxies;
 use super::tls::{Trust, Untrusted};
 use super::{Environment, Options};

@@ -90,45 +90,22 @@ fn gnu_samples() -> Vec<(&'static str, Vec<u8>)> {
 
 /// Archives in every dialect.
 fn samples() -> Vec<(&'static str, Vec<u8>)> {
-    let file = |tar: Tar| tar.file("f", b"content").end();
-    let odd = |offset: usize, bytes: &[u8]| {
-        Tar::new().header(Header::new(b'0', "f").bytes(offset, bytes)).end()
-    };
+    [plain_samples(), number_samples(), pax_samples(), long_name_samples(), sparse_samples()]
+        .concat()
+}
+
+/// Adds a file and the end.
+fn file(tar: Tar) -> Vec<u8> {
+    tar.file("f", b"content").end()
+}
+
+fn plain_samples() -> Vec<(&'static str, Vec<u8>)> {
     let mut v7 = Header::new(0, "d/");
     v7.bytes(257, &[0; 8]).mode(0o755);
     let mut v7_file = Header::new(0, "d/f");
     v7_file.bytes(257, &[0; 8]).bytes(345, b"junk, not a prefix").size(2);
     let mut prefix = Header::new(b'0', &"n".repeat(100));
     prefix.bytes(345, b"d");
-    let sized = |pax: &[u8], header: u64, data: &[u8]| {
-        let tar = Tar::new().pax(&[("size", pax)]);
-        tar.header(Header::new(b'0', "f").size(header)).data(data).file("g", b"").end()
-    };
-    let long = |flag: u8, name: &[u8]| {
-        let data = [name, b"\0"].concat();
-        let mut header = Header::new(flag, "././@LongLink");
-        header.gnu().size(data.len() as u64);
-        Tar::new().header(&header).data(&data).0
-    };
-    let gnu_link =
-        |name: &str| Tar::new().header(Header::new(b'2', name).gnu().link("short")).end();
-    let mut binary = Header::new(b'0', "f");
-    binary.gnu();
-    base256(&mut binary, 124, 12, 3);
-    base256(&mut binary, 136, 12, 1 << 33);
-    base256(&mut binary, 108, 8, 4_000_000_000);
-    let mut before_1970 = Header::new(b'0', "f");
-    base256(before_1970.gnu(), 136, 12, -5);
-    let mut signed = Header::new(b'0', "\u{e9}t\u{e9}").block();
-    let sum = u32::from_str_radix(std::str::from_utf8(&signed[148..154]).unwrap(), 8).unwrap();
-    signed[148..154].copy_from_slice(format!("{:06o}", sum - 4 * 256).as_bytes());
-    let sparse = |records: &[(&str, &[u8])], data: &[u8]| {
-        let header = Header::new(b'0', "GNUSparseFile.0/s").size(data.len() as u64).clone();
-        Tar::new().pax(records).header(&header).data(data).file("after", b"x").end()
-    };
-    let stored = [&[b'a'; 512][..], &[b'b'; 100]].concat();
-    let mut map = b"3\n1024\n512\n4096\n100\n5000\n0\n".to_vec();
-    map.resize(512, 0);
     let two = Tar::new().dir("d").file("d/f", b"1").file("d/f", b"2");
     vec![
         ("plain", file(Tar::new().dir("d").symlink("l", "f").fifo("p").device("c", 1, 3))),
@@ -140,6 +117,44 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
             let tar = Tar::new().file("f", b"x");
             tar.header(Header::new(b'1', "h").link("f").size(99)).end()
         }),
+    ]
+}
+
+fn number_samples() -> Vec<(&'static str, Vec<u8>)> {
+    let odd = |offset: usize, bytes: &[u8]| {
+        Tar::new().header(Header::new(b'0', "f").bytes(offset, bytes)).end()
+    };
+    let mut binary = Header::new(b'0', "f");
+    binary.gnu();
+    base256(&mut binary, 124, 12, 3);
+    base256(&mut binary, 136, 12, 1 << 33);
+    base256(&mut binary, 108, 8, 4_000_000_000);
+    let mut before_1970 = Header::new(b'0', "f");
+    base256(before_1970.gnu(), 136, 12, -5);
+    let mut signed = Header::new(b'0', "\u{e9}t\u{e9}").block();
+    let sum = u32::from_str_radix(std::str::from_utf8(&signed[148..154]).unwrap(), 8).unwrap();
+    signed[148..154].copy_from_slice(format!("{:06o}", sum - 4 * 256).as_bytes());
+    vec![
+        ("binary numbers", Tar::new().header(&binary).data(b"abc").end()),
+        ("binary time", Tar::new().header(&before_1970).end()),
+        ("a signed checksum", Tar(signed.to_vec()).end()),
+        ("spaces around", odd(100, b"  0644 \0")),
+        ("a space behind", odd(100, b"0000644 ")),
+        ("no end of a number", odd(136, b"014037505000")),
+        ("mode with a type", odd(100, b"0100644\0")),
+        ("an owner's name", odd(265, b"somebody")),
+        ("one block at the end", [file(Tar::new()), vec![]].concat()[..1536].to_vec()),
+        ("no end", Tar::new().file("f", b"content").0),
+        ("bytes behind the end", [file(Tar::new()), vec![b'z'; 700]].concat()),
+    ]
+}
+
+fn pax_samples() -> Vec<(&'static str, Vec<u8>)> {
+    let sized = |pax: &[u8], header: u64, data: &[u8]| {
+        let tar = Tar::new().pax(&[("size", pax)]);
+        tar.header(Header::new(b'0', "f").size(header)).data(data).file("g", b"").end()
+    };
+    vec![
         ("size 5 for 0", sized(b"5", 0, b"hello")),
         ("size 5 for 1000", sized(b"5", 1000, b"hello")),
         ("size 0 for 512", sized(b"0", 512, b"")),
@@ -158,6 +173,19 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
                 &[("SCHILY.xattr.user.a", b"\0=\n"), ("SCHILY.xattr.user.b", b"b")];
             file(Tar::new().pax(records))
         }),
+    ]
+}
+
+fn long_name_samples() -> Vec<(&'static str, Vec<u8>)> {
+    let long = |flag: u8, name: &[u8]| {
+        let data = [name, b"\0"].concat();
+        let mut header = Header::new(flag, "././@LongLink");
+        header.gnu().size(data.len() as u64);
+        Tar::new().header(&header).data(&data).0
+    };
+    let gnu_link =
+        |name: &str| Tar::new().header(Header::new(b'2', name).gnu().link("short")).end();
+    vec![
         ("long name", [long(b'L', &[b'n'; 150]), file(Tar::new())].concat()),
         ("long target", [long(b'K', &[b't'; 150]), gnu_link("l")].concat()),
         ("both", [long(b'L', &[b'n'; 150]), long(b'K', &[b't'; 150]), gnu_link("l")].concat()),
@@ -165,17 +193,18 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
             "both turned",
             [long(b'K', &[b't'; 150]), long(b'L', &[b'n'; 150]), gnu_link("l")].concat(),
         ),
-        ("binary numbers", Tar::new().header(&binary).data(b"abc").end()),
-        ("binary time", Tar::new().header(&before_1970).end()),
-        ("a signed checksum", Tar(signed.to_vec()).end()),
-        ("spaces around", odd(100, b"  0644 \0")),
-        ("a space behind", odd(100, b"0000644 ")),
-        ("no end of a number", odd(136, b"014037505000")),
-        ("mode with a type", odd(100, b"0100644\0")),
-        ("an owner's name", odd(265, b"somebody")),
-        ("one block at the end", [file(Tar::new()), vec![]].concat()[..1536].to_vec()),
-        ("no end", Tar::new().file("f", b"content").0),
-        ("bytes behind the end", [file(Tar::new()), vec![b'z'; 700]].concat()),
+    ]
+}
+
+fn sparse_samples() -> Vec<(&'static str, Vec<u8>)> {
+    let sparse = |records: &[(&str, &[u8])], data: &[u8]| {
+        let header = Header::new(b'0', "GNUSparseFile.0/s").size(data.len() as u64).clone();
+        Tar::new().pax(records).header(&header).data(data).file("after", b"x").end()
+    };
+    let stored = [&[b'a'; 512][..], &[b'b'; 100]].concat();
+    let mut map = b"3\n1024\n512\n4096\n100\n5000\n0\n".to_vec();
+    map.resize(512, 0);
+    vec![
         (
             "sparse 0.0",
             sparse(
