@@ -10,7 +10,7 @@ RELEASE := $(or $(CARGO_TARGET_DIR),target)/$(TRIPLE)/release/mydocker
 
 build:
 	cargo build --release --locked
-	install -D -m 755 $(RELEASE) $(PROGRAM)
+	install -D -s -m 755 $(RELEASE) $(PROGRAM)
 
 # A shell in busybox; a few commands in it where there is no terminal.
 demo: build

@@ -53,8 +53,10 @@ pub(super) fn run(global: &Global, args: &Args) -> Outcome {
         Some("json" | "{{json .}}") => Form::Json,
         Some(template) => Form::Template(Template::parse(template).doing("events --format")?),
     };
-    // It makes the store's folder, if need be, which is watched.
-    global.containers().doing(WHAT)?;
+    // What is watched is the store's folder, which may be yet to come.
+    if !global.root().is_dir() {
+        global.store().doing(WHAT)?;
+    }
     let mut reader = EventReader::open(Journal::new(&global.root())).doing(WHAT)?;
     loop {
         let left = until.map(|until| until - nanoseconds_now());
