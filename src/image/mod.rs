@@ -224,10 +224,20 @@ pub fn list(store: &Store) -> Result<(Vec<Image>, Vec<Broken>), Error> {
 /// [`Error::NoSuchImage`], and [`Error::AmbiguousId`] where several ids begin so.
 pub fn find(store: &Store, text: &str) -> Result<Image, Error> {
     let parsed = Reference::from_str(text);
-    if let Ok(reference) = &parsed
-        && let Some(entry) = store.named(&reference.familiar())?
-    {
-        return Image::load(store, &entry);
+    if let Ok(reference) = &parsed {
+        let name = reference.familiar();
+        let mut named = store.named(&name)?;
+        while let Some(entry) = named {
+            let loaded = Image::load(store, &entry);
+            if loaded.is_ok() {
+                return loaded;
+            }
+            // Another command may have taken it away or given the name to another image meanwhile.
+            named = store.named(&name)?;
+            if named.as_ref().is_some_and(|now| now.digest == entry.digest) {
+                return loaded;
+            }
+        }
     }
     let (images, _) = list(store)?;
     if let Ok(Some(digest)) = parsed.as_ref().map(Reference::digest) {

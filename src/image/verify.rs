@@ -305,7 +305,14 @@ pub(super) fn tree(
         }
     };
     let path = store.tree_path(id);
-    let root = File::open(&path).map_err(|source| Error::Io { verb: "open", path, source })?;
+    let root = match File::open(&path) {
+        // Another command has taken it away since.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            report(None, "is missing".to_owned());
+            return Ok(());
+        }
+        root => root.map_err(|source| Error::Io { verb: "open", path, source })?,
+    };
     let depth = if deep { Depth::Contents } else { Depth::Metadata };
     let compared = compare(root.as_fd(), list, depth, |Difference { path, change }| {
         report(Some(&path), change.to_string());

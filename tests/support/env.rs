@@ -223,7 +223,8 @@ impl Drop for TestEnv {
     fn drop(&mut self) {
         self.remove_containers();
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let folder = self.folder.to_string_lossy().into_owned();
+        // Not those of another test whose number only begins alike.
+        let folder = format!("{}/", self.folder.display());
         let left: Vec<&str> = mounts.lines().filter(|line| line.contains(&folder)).collect();
         for line in &left {
             let point = line.split(' ').nth(4).unwrap_or_default();
