@@ -10,6 +10,7 @@ use crate::support::env::TestEnv;
 use crate::support::fixtures;
 use crate::support::registry::Registry;
 use crate::support::require::Need::{Loop, Root, Tool};
+use crate::support::wait_for;
 
 #[test]
 fn pull_rmi_prune_run_and_repair_of_one_image_at_once() {
@@ -70,7 +71,11 @@ fn a_store_that_is_read_only_is_read_and_not_changed() {
     let image = registry.image("layered");
     env.mydocker(["pull", "-q", &image]).ok();
     let id = env.json(&["images"])[0]["ID"].as_str().unwrap().to_owned();
-    Cmd::new("mount").args(["-o", "remount,ro"]).arg(disk.path()).ok();
+    // A process that another test is about to start has, until then, the files that are open here.
+    wait_for("a file system that nobody writes to", || {
+        let remounted = Cmd::new("mount").args(["-o", "remount,ro"]).arg(disk.path()).run();
+        (remounted.code() == Some(0)).then_some(())
+    });
     let before = env.store();
     let archive = env.folder().join("archive.tar");
     for words in [

