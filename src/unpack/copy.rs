@@ -41,16 +41,17 @@ impl Copy {
             let Some(chunk) = next else { return Ok(()) };
             let bytes = chunk.bytes();
             let unhurried = waiting.len() < PATIENCE && bytes.len().is_multiple_of(ALIGNMENT);
-            // A refusal is one of the file system, or of a disk with larger sectors; a disk that is full will say it again.
-            let refused = |file: &&File| file.write_all_at(bytes, offset).is_err();
-            match direct.filter(|_| unhurried) {
-                Some(file) if !refused(&file) => {}
-                tried => {
-                    if tried.is_some() {
-                        direct = None;
-                    }
-                    self.file.write_all_at(bytes, offset)?;
+            let taken = match direct.filter(|_| unhurried) {
+                Some(file) => {
+                    let taken = file.write_all_at(bytes, offset).is_ok();
+                    // A refusal is one of the file system, or of a disk with larger sectors; a full disk will say it again.
+                    direct = direct.filter(|_| taken);
+                    taken
                 }
+                None => false,
+            };
+            if !taken {
+                self.file.write_all_at(bytes, offset)?;
             }
             offset += bytes.len() as u64;
         }
