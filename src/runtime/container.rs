@@ -152,17 +152,18 @@ impl Container {
     /// Lets the program begin.
     ///
     /// # Errors
-    /// [`Error::Status`] if it does not wait, or has no program. When that cannot be executed: [`Error::NotFound`] or
-    /// [`Error::NotExecutable`]; the process has ended then. When a `poststart` hook fails, the container is stopped.
+    /// [`Error::Status`] if it does not wait. When its program cannot be executed: [`Error::NotFound`] or
+    /// [`Error::NotExecutable`]; when it has none: [`Error::NoProcess`]; the container has ended then. When a `poststart`
+    /// hook fails, the container is stopped.
     pub fn start(&self) -> Result<(), Error> {
-        match self.status() {
-            Status::Created => {}
-            Status::Stopped => return Err(self.refuse("start", "it has stopped")),
+        let init = match self.look() {
+            (Status::Created, init) => init,
+            (Status::Stopped, _) => return Err(self.refuse("start", "it has stopped")),
             _ => return Err(self.refuse("start", "it runs already")),
-        }
+        };
         if self.entry.spec()?.process.is_none() {
-            // It goes on to wait, and can only be deleted.
-            return Err(self.refuse("start", "nothing to start: config.json has no `process`"));
+            init.map_or(Ok(()), |init| init.kill(libc::SIGKILL))?;
+            return Err(Error::NoProcess { id: self.record.id.clone() });
         }
         let socket = self.entry.connect()?;
         let talk = |source| Error::Talk { source };

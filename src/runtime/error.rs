@@ -87,6 +87,12 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A container that was made without `process` was started, and has ended with that.
+    #[error("nothing to start in container `{id}`: config.json has no `process`")]
+    NoProcess {
+        /// The id.
+        id: String,
+    },
     /// There is no container with this id.
     #[error("container `{id}` does not exist")]
     NoContainer {

@@ -67,7 +67,10 @@ pub const FIELDS: &[Field] = &[
     honoured("process.consoleSize.width"),
     honoured("process.cwd"),
     honoured("process.env"),
-    with("process.args", "`create` takes a configuration without `process`, which `start` refuses"),
+    with(
+        "process.args",
+        "`create` takes a configuration without `process`; `start` reports that, and the container ends",
+    ),
     ignored("process.commandLine", OTHER),
     honoured("process.user.uid"),
     honoured("process.user.gid"),

@@ -57,8 +57,7 @@ impl PlannedProcess {
         Ok(Self { candidates, ..Self::of(process, linux)? })
     }
 
-    /// What waits in a container that has no program: only `start` needs one (runtime-spec, `config.md#process`), and is
-    /// refused.
+    /// What waits in a container that has no program: only `start` needs one (runtime-spec, `config.md#process`).
     pub(super) fn nothing(linux: &Linux) -> Result<Self, Error> {
         Self::of(&Process { cwd: "/".to_owned(), ..Process::default() }, Some(linux))
     }
