@@ -128,6 +128,7 @@ impl Store {
         parts: impl Fn(&Descriptor) -> Option<(Vec<Digest>, ImageId)>,
         in_use: impl Fn() -> Option<BTreeSet<ImageId>>,
     ) -> Result<Removed, Error> {
+        let _room = self.make_room();
         let staging = self.stage()?;
         let mut removed = Removed::default();
         {

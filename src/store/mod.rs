@@ -9,6 +9,7 @@
 //! lists/sha256-<id>/layer-<n>  the headers of its layer n, packed with zstd, for another tree with the same layer
 //! rootfs/<name>           a symlink into trees/
 //! tmp/<id>/               staging of work under way, each folder locked by its owner
+//! reserve                 room for removals when the disk is full
 //! partial/sha256-<digest> what has come of a blob whose download was interrupted; for the next who wants it, swept by age
 //! ```
 //!
@@ -25,6 +26,7 @@ mod flush;
 mod index;
 mod mend;
 mod partial;
+mod reserve;
 mod staging;
 
 use std::fs;

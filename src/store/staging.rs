@@ -82,6 +82,7 @@ impl Store {
     /// [`Error::Vanished`] when a blob that was in the store at the start has been removed since; the image is then
     /// not published, and pulling again fetches the blob.
     pub fn publish(&self, staging: &Staging, new: &Publication<'_>) -> Result<(), Error> {
+        self.reserve();
         self.flush()?;
         let _lock = self.lock()?;
         for digest in new.blobs {

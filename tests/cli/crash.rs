@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::disk::SmallDisk;
+use crate::support::command::Cmd;
 use crate::support::env::{self, TestEnv};
 use crate::support::registry::Registry;
 use crate::support::require::Need::{Loop, Root, Tool};
@@ -119,4 +120,33 @@ fn a_full_disk_while_importing() {
     output.fails(125, &["no space left on device"]);
     assert_eq!(env::names(&env.root().join("trees")), Vec::<String>::new());
     env.assert_no_rubbish();
+}
+
+#[test]
+fn what_makes_room_works_on_a_full_disk() {
+    require!(Root, Loop, Tool("mke2fs"));
+    let disk = SmallDisk::new(16);
+    let env = TestEnv::with_root(&disk.path().join("store"));
+    let import = |name: &str, image: &str| {
+        env.mydocker(["import", "--quiet", "--name", name]).arg(fixtures::path(image)).ok();
+    };
+    import("layered", "layered");
+    import("busybox", "busybox.tar");
+    let container = env.mydocker(["create", "busybox", "true"]).ok();
+    let full = |command: &[&str]| {
+        let filling = disk.path().join("filling");
+        let filled =
+            Cmd::new("dd").arg("if=/dev/zero").arg(format!("of={}", filling.display())).run();
+        assert!(filled.stderr.contains("No space left"), "{filled:?}");
+        let (_, trees) = (env.mydocker(command).ok(), env.root().join("trees"));
+        std::fs::remove_file(&filling).unwrap();
+        env.mydocker(["verify", "--deep"]).ok();
+        env.assert_no_rubbish();
+        env::names(&trees).len()
+    };
+    assert_eq!(full(&["rmi", "layered"]), 1);
+    assert_eq!(full(&["rm", container.trim()]), 1);
+    assert_eq!(full(&["image", "prune", "--all", "--force"]), 0);
+    import("busybox", "busybox.tar");
+    assert_eq!(full(&["prune", "--all", "--force"]), 0);
 }
