@@ -213,6 +213,9 @@ fn sizes_and_numbers() {
     for (major, minor) in [(4096, 0), (0, 1 << 20)] {
         bad("device out of range", &Tar::new().device("d", major, minor).end());
     }
+    let message = bad("overlayfs' whiteout", &Tar::new().device("d", 0, 0).end());
+    assert!(message.contains("character device 0:0"), "{message}");
+    good(Tar::new().header(Header::new(b'4', "d").device(0, 0)).end());
 }
 
 #[test]

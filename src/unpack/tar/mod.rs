@@ -441,10 +441,14 @@ fn kind(header: Header<'_>, name: &[u8]) -> Result<Kind, Problem> {
         0 | b'0' | b'7' | b'S' => Kind::File,
         b'1' => Kind::HardLink,
         b'2' => Kind::Symlink,
-        b'3' | b'4' => {
+        b'3' => match header.device()? {
+            // It would hide what has its name in whatever overlayfs lays the tree over or under.
+            (0, 0) => return Err("character device 0:0, which is a whiteout to overlayfs"),
+            (major, minor) => Kind::Character(major, minor),
+        },
+        b'4' => {
             let (major, minor) = header.device()?;
-            let character = header.typeflag() == b'3';
-            if character { Kind::Character(major, minor) } else { Kind::Block(major, minor) }
+            Kind::Block(major, minor)
         }
         b'5' => Kind::Directory,
         b'6' => Kind::Fifo,
