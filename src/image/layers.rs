@@ -166,6 +166,7 @@ impl<'a> Build<'a> {
         }
         let tree = self.staging.create_folder(TREE)?;
         let Base { tree, mut size, mut listed } = self.unpack_all(prefix, tree, &slots, &shared)?;
+        let mut left = Vec::new();
         for (at, slot) in slots.into_iter().enumerate() {
             let Some(Unpacked { folder, layer }) =
                 slot.into_inner().unwrap_or_else(|p| p.into_inner())
@@ -176,9 +177,14 @@ impl<'a> Build<'a> {
             let merged = unpack::merge(tree.as_fd(), folder.as_fd(), &layer);
             merged.map_err(|source| self.error(at, source))?;
             listed.push(ListedLayer { diff_id: self.diff_ids[at].clone(), files: layer.files() });
+            left.push(layer_name(at));
         }
         let list = self.staging.create_list(TREE)?;
-        write_list(tree.as_fd(), &listed, shared.origins, list)?;
+        std::thread::scope(|scope| {
+            // What stands in the way is met again when the staging folder goes.
+            scope.spawn(|| left.iter().for_each(|name| drop(self.staging.remove(name))));
+            write_list(tree.as_fd(), &listed, shared.origins, list)
+        })?;
         Ok(Tree { name: Some(TREE), size })
     }
 

@@ -27,8 +27,8 @@ use crate::sys::xattr::{fgetxattr, flistxattr, fremovexattr, fsetxattr};
 /// Moves all of `upper`, the directory that `layer` was extracted into, onto `base`, the tree of the layers below.
 ///
 /// Both must be on the same file system, and nobody else may have access to either. What is left in `upper` are
-/// directories that `base` already had, to be removed by the caller; after an error so is `base`. Merging the lowest
-/// layer onto an empty directory is cheap: it moves what is in its root.
+/// directories that `base` already had and what it had in the place of others, to be removed by the caller; after an error
+/// so is `base`. Merging the lowest layer onto an empty directory is cheap: it moves what is in its root.
 ///
 /// Directories end with the metadata of the uppermost layer that has an entry for them, times included; one that only
 /// gained or lost files keeps its own. If no layer has an entry for the root, it is 0755 and has the time of the lowest
@@ -172,11 +172,15 @@ impl Merge<'_> {
                 self.touch(&base, &frame.path, None)?;
             }
             let mut reader = DirReader::new(upper);
+            // All of them first: what is exchanged for one of them is not to be met as another.
+            let mut entries = Vec::new();
             loop {
                 let next = reader.next_entry();
                 let next = next.map_err(|errno| Error::entry("list", &frame.path, errno))?;
                 let Some((name, kind)) = next else { break };
-                let name = name.to_vec();
+                entries.push((name.to_vec(), kind));
+            }
+            for (name, kind) in entries {
                 let child = match kind {
                     EntryKind::Other => None,
                     _ => self.tree().child(frame.node, &name),
@@ -217,15 +221,14 @@ impl Merge<'_> {
             match look(self.base, &path)? {
                 Found::Directory => return Ok(false),
                 Found::Link(_) if self.tree().state(child) != State::Explicit => return Ok(false),
-                _ => remove(base, name, &frame.path)?,
+                _ => {}
             }
         }
-        match renameat(upper, name, base, name) {
-            Err(Errno::EISDIR | Errno::ENOTEMPTY | Errno::EEXIST) => {
-                remove(base, name, &frame.path)?;
-                renameat(upper, name, base, name).map_err(failed)?;
-            }
-            other => other.map_err(failed)?,
+        // What the base had goes with the rest of the layer's folder. Renaming over it would make ext4 write out the new file
+        // at once (`auto_da_alloc`, ext4(5)), and take the old one apart here.
+        if renameat2(upper, name, base, name, RenameFlags::RENAME_EXCHANGE).is_err() {
+            remove(base, name, &frame.path)?;
+            renameat(upper, name, base, name).map_err(failed)?;
         }
         Ok(true)
     }
