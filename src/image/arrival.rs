@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use super::layers::Build;
 use super::{Error, Event, Observer};
@@ -43,7 +44,7 @@ impl<'a> Arrival<'a> {
                 return Err(error);
             }
         };
-        let resumed = Resumed { file: partial.file()?, left: start, rest };
+        let resumed = Resumed { file: partial.file()?, left: start, rest, failed: None };
         let inner = VerifyReader::new(resumed, layer.digest.clone(), layer.size);
         let (partial, digest) = (Some(partial), layer.digest.clone());
         let (staging, observer, stopped) = (build.staging, build.observer, &build.stopped);
@@ -88,12 +89,17 @@ impl Read for Arrival<'_> {
     }
 }
 
+/// How long a read waits for more of what it can take: about as long as a quick source needs for a buffer of the unpacker's.
+const PATIENCE: Duration = Duration::from_millis(20);
+
 /// The bytes of an earlier process, then those of the source, which are written behind them.
 struct Resumed<'a> {
     file: File,
     /// How many of the earlier bytes are still to be read.
     left: u64,
     rest: Box<dyn Read + Send + 'a>,
+    /// What went wrong with the source behind the bytes that have been handed out.
+    failed: Option<io::Error>,
 }
 
 impl Read for Resumed<'_> {
@@ -103,9 +109,33 @@ impl Read for Resumed<'_> {
             self.left -= count as u64;
             return if count == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(count) };
         }
-        let count = self.rest.read(buf)?;
+        let count = self.receive(buf)?;
         self.file.write_all(&buf[..count])?;
         Ok(count)
+    }
+}
+
+impl Resumed<'_> {
+    /// Reads as much as there is room for, if it comes quickly: sources hand over small pieces, each of which would otherwise
+    /// be written, hashed and told of by itself.
+    fn receive(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        let begun = Instant::now();
+        let mut filled = 0;
+        while filled < buf.len() && (filled == 0 || begun.elapsed() < PATIENCE) {
+            match self.rest.read(&mut buf[filled..]) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if filled == 0 => return Err(error),
+                Err(error) => {
+                    self.failed = Some(error);
+                    break;
+                }
+            }
+        }
+        Ok(filled)
     }
 }
 
