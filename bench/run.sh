@@ -90,11 +90,11 @@ table() {
 
 fresh_disk() {
   umount -q "$work/disk" 2>/dev/null || true
-  rm -f "$work/image"
-  truncate -s 8G "$work/image"
-  mke2fs -q -F -t ext4 -E lazy_itable_init=0,lazy_journal_init=0 "$work/image"
+  # It has all its blocks, as a real disk: those of a sparse file have to be found when they are first written.
+  [ -e "$work/image" ] || dd if=/dev/zero of="$work/image" bs=4M count=2048 oflag=direct status=none
   # As a disk of its own: otherwise all that is written to it is copied once more, into the page cache of the file.
   device=$(losetup --find --show --direct-io=on "$work/image")
+  mke2fs -q -F -t ext4 -E nodiscard,lazy_itable_init=0,lazy_journal_init=0 "$device"
   mount "$device" "$work/disk"
   # It goes when it is unmounted.
   losetup --detach "$device"
