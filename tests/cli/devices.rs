@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::json;
 
@@ -75,6 +76,7 @@ fn a_folder_of_devices_is_handed_over() {
 #[test]
 fn what_is_no_device() {
     require!(Root);
+    let _alone = alone();
     let env = TestEnv::with_busybox();
     let with = |device: &str| env.run(&["--device", device, "busybox", "true"]);
     with("/dev/nosuch").fails(125, &["open device `/dev/nosuch`", "no such file"]);
@@ -86,6 +88,13 @@ fn what_is_no_device() {
     env.run(&["--gpus", "all", "busybox", "true"]).exits(125).says("nvidia.com/gpu=all");
     env.run(&["--gpus", "many", "busybox", "true"]).exits(125).says("many");
     env.run(&["--device-cgroup-rule", "z 1:1 r", "busybox", "true"]).exits(125).says("z 1:1 r");
+}
+
+/// For one test at a time: a broken specification is named to all who ask for a device that no other has.
+static CDI: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    CDI.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A CDI specification that goes when this is dropped.
@@ -110,6 +119,7 @@ impl Drop for CdiFile {
 #[test]
 fn devices_by_the_names_that_their_vendors_give() {
     require!(Root);
+    let _alone = alone();
     let env = TestEnv::with_busybox();
     let library = env.folder().join("lib");
     fs::write(&library, "driver\n").unwrap();
@@ -153,6 +163,7 @@ fn devices_by_the_names_that_their_vendors_give() {
 #[test]
 fn devices_of_a_specification_in_yaml() {
     require!(Root);
+    let _alone = alone();
     let env = TestEnv::with_busybox();
     let vendor = format!("yaml{}.example", std::process::id());
     let text = format!(
