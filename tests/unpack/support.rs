@@ -66,6 +66,7 @@ pub(crate) fn unpack(scratch: &Scratch, layers: &[Vec<u8>]) -> Result<PathBuf, E
         let layer = extract_into(tar, &staging)?;
         let (base, upper) = (File::open(&root).unwrap(), File::open(&staging).unwrap());
         merge(base.as_fd(), upper.as_fd(), &layer)?;
+        std::fs::remove_dir_all(&staging).unwrap();
     }
     Ok(root)
 }
