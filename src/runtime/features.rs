@@ -105,6 +105,8 @@ pub fn coverage_page() -> String {
          them.\n\nA value that cannot be honoured stops the container before its program begins, by the field's name: \
          ``unsupported\n`mounts[].options` ``. A property that the specification does not know is passed over, as it \
          demands. `[]` stands for\nevery item of a list, `*` for every name in an object.\n\n\
+         What the validation programs of runtime-tools say of all this, and why each of those fails that does, is in\n\
+         [runtime-tools.md](runtime-tools.md).\n\n\
          | field | what becomes of it | |\n|---|---|---|\n"
     );
     for field in coverage::FIELDS {
