@@ -43,6 +43,16 @@ impl Failure {
         Self { code, ..self }
     }
 
+    /// The same, which is said but does not count if `tolerated`, as when `--force` finds nothing to remove.
+    pub(super) fn tolerated(self, tolerated: bool) -> Self {
+        if tolerated { self.with_code(0) } else { self }
+    }
+
+    /// Whether the verb succeeds all the same.
+    pub(super) fn is_tolerated(&self) -> bool {
+        self.code == 0
+    }
+
     /// The same for another process of this program, which knows what was being done.
     pub(super) fn into_failed(self, code: u8) -> Failed {
         Failed { cause: self.cause, hint: self.hint, code, busy: false }

@@ -428,7 +428,7 @@ fn each(names: &[String], mut one: impl FnMut(&str) -> Result<(), Failure>) -> O
             Ok(()) => output::data(&format!("{name}\n")),
             Err(failure) => {
                 failure.report();
-                code = 1;
+                code |= u8::from(!failure.is_tolerated());
             }
         }
     }

@@ -7,7 +7,7 @@ use crate::container;
 /// Remove containers
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Kill a container that runs
+    /// Kill a container that runs; one that is not there is no failure
     #[arg(short, long)]
     force: bool,
     /// Remove its volumes too, but for those that have a name
@@ -25,5 +25,7 @@ pub(super) fn run(global: &Global, args: &Args) -> Outcome {
 fn remove(global: &Global, name: &str, args: &Args) -> Result<(), Failure> {
     let what = format!("rm {name}");
     let containers = global.containers().doing(&what)?;
-    container::remove(&containers, name, args.force, args.volumes).doing(&what)
+    let removed = container::remove(&containers, name, args.force, args.volumes);
+    let is_missing = matches!(removed, Err(container::Error::NoSuchContainer(_)));
+    removed.doing(&what).map_err(|failure| failure.tolerated(args.force && is_missing))
 }

@@ -8,7 +8,7 @@ use crate::image;
 /// Remove images
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Take the name away even if a container stands on the image
+    /// Take the name away even if a container stands on the image; one that is not there is no failure
     #[arg(short, long)]
     force: bool,
     /// Names, ids or first digits of ids
@@ -22,7 +22,7 @@ pub(super) fn run(global: &Global, args: &Args) -> Outcome {
         // One that cannot be removed does not keep the others.
         if let Err(failure) = remove(global, name, args.force) {
             failure.report();
-            code = 1;
+            code |= u8::from(!failure.is_tolerated());
         }
     }
     Ok(code)
@@ -42,7 +42,9 @@ fn remove(global: &Global, name: &str, force: bool) -> Result<(), Failure> {
         };
         Some(records.iter().flat_map(images).collect())
     };
-    let removed = image::remove(&store, name, &users, force).doing(&what)?;
+    let removed = image::remove(&store, name, &users, force);
+    let is_missing = matches!(removed, Err(image::Error::NoSuchImage(_)));
+    let removed = removed.doing(&what).map_err(|failure| failure.tolerated(force && is_missing))?;
     for name in removed.names {
         global.tell_image("untag", &name, &name);
         output::data(&format!("Untagged: {name}\n"));

@@ -144,6 +144,8 @@ fn rmi_of_what_is_not_there() {
     require!(Root);
     let env = TestEnv::with_busybox();
     env.assert_refused(env.mydocker(["rmi", "nosuch"]), 1, &["nosuch", "no such image"]);
+    let output = env.mydocker(["rmi", "-f", "nosuch", "busybox"]).run().success();
+    assert!(output.says("no such image: nosuch").stdout.contains("Untagged: busybox"));
 }
 
 #[test]
@@ -225,6 +227,10 @@ fn rm_of_what_is_not_there() {
     require!(Root);
     let env = TestEnv::with_busybox();
     env.assert_refused(env.mydocker(["rm", "nosuch"]), 1, &["nosuch", "no such container"]);
+    // As docker and podman have it: what is not there is as good as removed.
+    env.mydocker(["create", "--name", "there", "busybox", "true"]).ok();
+    let output = env.mydocker(["rm", "-f", "nosuch", "there"]).run().success();
+    assert_eq!(output.says("no such container: nosuch").stdout, "there\n");
 }
 
 #[test]
