@@ -162,7 +162,9 @@ impl Container {
             _ => return Err(self.refuse("start", "it runs already")),
         };
         if self.entry.spec()?.process.is_none() {
-            init.map_or(Ok(()), |init| init.kill(libc::SIGKILL))?;
+            if let Some(init) = init {
+                init.kill(libc::SIGKILL)?;
+            }
             return Err(Error::NoProcess { id: self.record.id.clone() });
         }
         let socket = self.entry.connect()?;

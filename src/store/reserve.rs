@@ -1,9 +1,9 @@
 //! Room on a full disk for what frees it: to remove something, the store first has to write a little.
 
-use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::statvfs::statvfs;
@@ -37,14 +37,17 @@ impl Store {
 
     /// Gives up what is reserved, if the disk is full, for as long as what is returned lives.
     pub(super) fn make_room(&self) -> Room<'_> {
-        let free = statvfs(&self.root).map_or(u64::MAX, |found| {
-            found.blocks_available().saturating_mul(found.fragment_size())
-        });
-        if free < SIZE {
+        if free(&self.root).is_ok_and(|free| free < SIZE) {
             let _ = fs::remove_file(self.reserve_path());
         }
         Room { store: self }
     }
+}
+
+/// How many bytes may still be written to the file system of `path`.
+pub(super) fn free(path: &Path) -> io::Result<u64> {
+    let found = statvfs(path)?;
+    Ok(found.blocks_available().saturating_mul(found.fragment_size()))
 }
 
 impl Drop for Room<'_> {

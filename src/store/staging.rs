@@ -9,10 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
 use nix::fcntl::{Flock, FlockArg};
-use nix::sys::statvfs::statvfs;
 
 use super::error::{At as _, Error};
-use super::{Partial, Store, open_folder};
+use super::{Partial, Store, open_folder, reserve};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::{Digest, ImageId};
 use crate::oci::reference::Reference;
@@ -175,8 +174,7 @@ impl Staging {
 
     /// How many bytes may still be written to the store's file system.
     pub fn free(&self) -> Result<u64, Error> {
-        let found = statvfs(&self.path).map_err(io::Error::from).at("look at", &self.path)?;
-        Ok(found.blocks_available().saturating_mul(found.fragment_size()))
+        reserve::free(&self.path).at("look at", &self.path)
     }
 
     /// Where the staged blob of `digest` is or will be.
