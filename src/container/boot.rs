@@ -95,10 +95,11 @@ pub fn shut_down(
         failed
     };
     let failed = thread::scope(|scope| {
-        let workers: Vec<_> =
-            (0..records.len().min(AT_A_TIME)).map(|_| scope.spawn(work)).collect();
+        let start = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
+        let workers: Vec<_> = (1..records.len().min(AT_A_TIME)).filter_map(start).collect();
         // A worker that panicked has stopped what it could.
-        workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect::<Vec<_>>()
+        let others = workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default());
+        work().into_iter().chain(others).collect::<Vec<_>>()
     });
     failed.into_iter().for_each(|(record, error)| report(record, error));
     Ok(())

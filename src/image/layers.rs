@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 
 use super::ahead::Ready;
 use super::donors::{Donors, Offer};
@@ -166,7 +167,6 @@ impl<'a> Build<'a> {
         }
         let tree = self.staging.create_folder(TREE)?;
         let Base { tree, mut size, mut listed } = self.unpack_all(prefix, tree, &slots, &shared)?;
-        let mut left = Vec::new();
         for (at, slot) in slots.into_iter().enumerate() {
             let Some(Unpacked { folder, layer }) =
                 slot.into_inner().unwrap_or_else(|p| p.into_inner())
@@ -177,12 +177,13 @@ impl<'a> Build<'a> {
             let merged = unpack::merge(tree.as_fd(), folder.as_fd(), &layer);
             merged.map_err(|source| self.error(at, source))?;
             listed.push(ListedLayer { diff_id: self.diff_ids[at].clone(), files: layer.files() });
-            left.push(layer_name(at));
         }
         let list = self.staging.create_list(TREE)?;
-        std::thread::scope(|scope| {
-            // What stands in the way is met again when the staging folder goes.
-            scope.spawn(|| left.iter().for_each(|name| drop(self.staging.remove(name))));
+        thread::scope(|scope| {
+            // Where that cannot be done, it is done when the staging folder goes.
+            let _ = thread::Builder::new().spawn_scoped(scope, || {
+                (0..self.layers.len()).for_each(|at| drop(self.staging.remove(&layer_name(at))));
+            });
             write_list(tree.as_fd(), &listed, shared.origins, list)
         })?;
         Ok(Tree { name: Some(TREE), size })
@@ -202,13 +203,16 @@ impl<'a> Build<'a> {
             return Ok(Base { tree, size: 0, listed: Vec::new() });
         };
         let (blobs, size, listed) = (prefix.blobs.clone(), prefix.size, prefix.listed());
-        let linked = std::thread::scope(|scope| {
-            let linking = scope.spawn(|| {
+        let linked = thread::scope(|scope| {
+            let linking = thread::Builder::new().spawn_scoped(scope, || {
                 prefix.adopt_headers(self.store, self.staging, TREE)
                     && prefix.replicate(tree.as_fd(), &shared.origins).is_ok()
             });
             self.unpack_from(blobs.len(), slots, shared)?;
-            Ok::<_, Error>(linking.join().unwrap_or_else(|p| std::panic::resume_unwind(p)))
+            let join = |linking: thread::ScopedJoinHandle<'_, bool>| {
+                linking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            Ok::<_, Error>(linking.is_ok_and(join))
         })?;
         if linked {
             for (at, blob) in blobs.iter().enumerate() {
@@ -217,7 +221,7 @@ impl<'a> Build<'a> {
             }
             return Ok(Base { tree, size, listed });
         }
-        // It is being removed, or is not what it was: then it is as if it had never been there.
+        // It is being removed, or is not what it was, or there was no thread: then it is as if it had never been there.
         drop(tree);
         self.staging.remove(TREE)?;
         for at in 0..blobs.len() {
@@ -314,9 +318,10 @@ impl<'a> Build<'a> {
                 }
             }
         };
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             for _ in 1..self.parallel.min(indexes.len()) {
-                scope.spawn(worker);
+                // There is at least this one.
+                let _ = thread::Builder::new().spawn_scoped(scope, worker);
             }
             worker();
         });

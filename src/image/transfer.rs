@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::io::{self, Read};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use super::pull::{self, MAX_INDEX_DEPTH};
 use super::{Error, Event, Observer, Silent};
@@ -124,9 +125,10 @@ impl Transfer<'_> {
                 }
             }
         };
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             for _ in 1..self.parallel.min(wanted.len()) {
-                scope.spawn(worker);
+                // There is at least this one.
+                let _ = thread::Builder::new().spawn_scoped(scope, worker);
             }
             worker();
         });

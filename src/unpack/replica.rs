@@ -48,7 +48,11 @@ pub fn replicate(
     let receiver = Mutex::new(receiver);
     let directories = thread::scope(|scope| {
         let link = || link_all(donor, dest, &receiver, origins);
-        let threads: Vec<_> = (0..linkers).map(|_| scope.spawn(link)).collect();
+        let start = |_| thread::Builder::new().spawn_scoped(scope, link).ok();
+        let threads: Vec<_> = (0..linkers).filter_map(start).collect();
+        if threads.is_empty() {
+            return Err(ListError::tree(b"", Errno::EAGAIN));
+        }
         let made = make_directories(&mut list, dest, &sender);
         drop(sender);
         for thread in threads {
