@@ -173,7 +173,7 @@ large_registry() {
 }
 
 bench_large() {
-  local url floor lower upper own
+  local url floor lower upper own trees
   large_registry || return 0
   start_registry "$fixtures/large-registry"
   url=http://127.0.0.1:$port/v2/large-sibling/blobs
@@ -188,6 +188,8 @@ bench_large() {
     lap 'mydocker pull --no-sync' "$program" --no-sync --root "$work/disk/s" pull --quiet "127.0.0.1:$port/large"
     lap 'a second image with the same layers' \
       "$program" --no-sync --root "$work/disk/s" pull --quiet "127.0.0.1:$port/large-sibling"
+    trees=("$work"/disk/s/trees/*/)
+    lap 'its links alone, by one thread: cp -al' cp -al "${trees[0]}" "$work/disk/linked"
     mkdir "$work/disk/own"
     lap "its own layer: curl | gzip -d | tar -x" sh -c "curl -fsS $url/$own | gzip -d | tar -x -C '$work/disk/own'"
     fresh_disk
