@@ -86,7 +86,7 @@ fn system_prune_takes_what_nothing_uses() {
 fn image_is_another_spelling() {
     require!(Root);
     let env = TestEnv::with_busybox();
-    assert_eq!(env.mydocker(["image", "ls"]).ok(), env.mydocker(["images"]).ok());
+    assert_eq!(env.mydocker(["image", "ls", "-q"]).ok(), env.mydocker(["images", "-q"]).ok());
     env.mydocker(["create", "--name", "busybox", "busybox", "true"]).ok();
     let kind =
         |args: &[&str]| env.mydocker(args).args(["-f", "{{json .RootFS}}", "busybox"]).run().code();
