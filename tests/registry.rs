@@ -22,6 +22,8 @@ mod made;
 mod mirrors;
 #[path = "registry/network.rs"]
 mod network;
+#[path = "support/program.rs"]
+mod program;
 #[path = "registry/redirects.rs"]
 mod redirects;
 #[path = "registry/retries.rs"]

@@ -32,6 +32,8 @@ mod owners;
 mod probe;
 #[path = "runtime/process.rs"]
 mod process;
+#[path = "support/program.rs"]
+mod program;
 #[path = "runtime/requests.rs"]
 mod requests;
 #[path = "runtime/shared_mounts.rs"]

@@ -15,6 +15,7 @@ use crate::fake_registry::{Auth, FakeRegistry, Fault};
 use crate::support::command::{Cmd, Output};
 use crate::support::env::{TestEnv, copy_program, program};
 use crate::support::fixtures::{SECRET, USER};
+use crate::support::program::write_program;
 use crate::support::pty::Pty;
 use crate::support::registry::{Options, Registry};
 use crate::support::require::Need::{Root, Tool};
@@ -175,8 +176,7 @@ get) [ -e "$kept" ] && cat "$kept" || { echo credentials not found in native key
 erase) rm "$kept" ;;
 esac
 "#;
-    fs::write(&path, script).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&path, script);
     folder
 }
 

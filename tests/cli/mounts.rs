@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::support::command::Cmd;
 use crate::support::env::{TestEnv, names};
 use crate::support::mounted::Mounted;
+use crate::support::program::write_program;
 use crate::support::require::Need::{Root, Tool};
 use crate::support::wait_for;
 
@@ -330,7 +331,7 @@ fn the_modes_of_mount_points_are_not_those_of_what_is_mounted() {
         fs::set_permissions(root.join(name), fs::Permissions::from_mode(0o700)).unwrap();
     }
     fs::set_permissions(root.join("bin"), fs::Permissions::from_mode(0o755)).unwrap();
-    fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
+    write_program(&root.join("bin/busybox"), fs::read("/bin/busybox").unwrap());
     let root = root.display().to_string();
     let run = |args: &[&str]| {
         env.run(&[&["--rootfs", root.as_str(), "/bin/busybox"], args].concat()).success().stdout

@@ -1,12 +1,12 @@
 //! Who we are, to whom that is said, and to whom it is not.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::thread;
 
 use mydocker::registry::Error;
 
 use crate::fake_registry::{Auth, FakeRegistry, Fault, Tls};
+use crate::program::write_program;
 use crate::{KIND, MANIFEST, User, exists, in_words, reference, with_app};
 
 /// A registry and the service that its tokens come from.
@@ -259,9 +259,9 @@ fn where_credentials_are_looked_for() {
 
 /// Makes a credential helper of this script.
 fn helper(user: &mut User, name: &str, script: &str) {
-    let path =
-        user.write(&format!("bin/docker-credential-{name}"), &format!("#!/bin/sh\n{script}\n"));
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir_all(user.home.join("bin")).unwrap();
+    let path = user.home.join(format!("bin/docker-credential-{name}"));
+    write_program(&path, format!("#!/bin/sh\n{script}\n"));
     user.options.environment.path =
         Some(format!("{}:/usr/bin:/bin", user.home.join("bin").display()).into());
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::program::write_program;
 use serde_json::{Value, json};
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_mydocker");
@@ -52,7 +53,7 @@ impl Bundle {
         for name in ["bin", "dev", "etc", "proc", "sys", "tmp"] {
             fs::create_dir_all(root.join(name)).unwrap();
         }
-        fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
+        write_program(&root.join("bin/busybox"), fs::read("/bin/busybox").unwrap());
         for applet in APPLETS.split_whitespace() {
             symlink("busybox", root.join("bin").join(applet)).unwrap();
         }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::bundle::{Bundle, PROGRAM, Ran, is_cgroup2};
+use crate::program::write_program;
 
 /// A container with a folder of states of its own, which is removed by force in the end.
 pub(crate) struct Container {
@@ -264,9 +265,7 @@ fn a_program_that_is_not_there_is_told_by_create() {
         assert_eq!(fs::read_dir(container.states()).unwrap().count(), 0);
     }
     // What only the execution finds out is told by start.
-    fs::write(container.bundle.root().join("tmp/empty"), "").unwrap();
-    let executable = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(container.bundle.root().join("tmp/empty"), executable).unwrap();
+    write_program(&container.bundle.root().join("tmp/empty"), "");
     container.bundle.set("/process/args", json!(["/tmp/empty"]));
     container.create(&[]);
     let ran = container.run(&["start"]);

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::bundle::{PROGRAM, Ran, fields};
 use crate::commands::{Container, until};
+use crate::program::write_program;
 
 fn container() -> Container {
     Container::started("while :; do sleep 0.05; done")
@@ -171,8 +172,7 @@ fn no_descriptor_comes_along_but_those_asked_for() {
 fn the_program_itself_cannot_be_overwritten() {
     let before = fs::read(PROGRAM).unwrap();
     let mut bundle = crate::bundle::Bundle::without_user_namespace("sleep 60");
-    fs::write(bundle.root().join("evil"), "#!/proc/self/exe\n").unwrap();
-    fs::set_permissions(bundle.root().join("evil"), PermissionsExt::from_mode(0o755)).unwrap();
+    write_program(&bundle.root().join("evil"), "#!/proc/self/exe\n");
     bundle.set("/process/args", json!(["/bin/sh", "-c", "
         while :; do for exe in /proc/[0-9]*/exe; do
             case $(readlink $exe) in */busybox) ;; *) (echo x >$exe) 2>/dev/null && echo written;; esac

@@ -8,6 +8,7 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::bundle::{Bundle, PROGRAM, Ran};
+use crate::program::write_program;
 
 /// A directory outside of the container, and how it looks.
 struct Canary(std::path::PathBuf, String);
@@ -146,9 +147,7 @@ fn the_program_itself_cannot_be_overwritten() {
     let before = fs::read(PROGRAM).unwrap();
     for bundle in [Bundle::new(""), Bundle::without_user_namespace("")] {
         let mut bundle = bundle;
-        fs::write(bundle.root().join("evil"), "#!/proc/self/exe\n").unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        fs::set_permissions(bundle.root().join("evil"), mode).unwrap();
+        write_program(&bundle.root().join("evil"), "#!/proc/self/exe\n");
         // The program runs in the container, as a script's interpreter: it is found, but its file cannot be opened.
         bundle.set("/process/args", json!(["/bin/sh", "-c", "
             /evil & for i in 1 2 3 4 5 6 7 8 9; do (echo x >/proc/$!/exe) 2>/dev/null && echo written; done; true"]));

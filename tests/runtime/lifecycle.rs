@@ -8,6 +8,7 @@ use std::process::Stdio;
 use serde_json::json;
 
 use crate::bundle::Bundle;
+use crate::program::write_program;
 
 #[test]
 fn exit_codes_are_dockers() {
@@ -31,9 +32,7 @@ fn exit_codes_are_dockers() {
         ("/tmp/empty", "the file is empty: exec format error"),
     ] {
         fs::write(bundle.root().join("tmp/plain"), "x").unwrap();
-        fs::write(bundle.root().join("tmp/empty"), "").unwrap();
-        let executable = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(bundle.root().join("tmp/empty"), executable).unwrap();
+        write_program(&bundle.root().join("tmp/empty"), "");
         bundle.set("/process/args", json!([program]));
         let ran = bundle.run();
         assert_eq!(ran.code, 126, "{ran:?}");

@@ -4,6 +4,7 @@ pub mod command;
 pub mod env;
 pub mod fixtures;
 pub mod mounted;
+pub mod program;
 pub mod pty;
 pub mod registry;
 #[macro_use]
