@@ -12,7 +12,8 @@ use std::process::{Command, Stdio};
 /// test is just starting, and execve(2) refuses a file that anybody has open for writing (ETXTBSY).
 pub fn write_program(path: &Path, content: impl AsRef<[u8]>) {
     let mut install = Command::new("install");
-    install.args(["-m", "755", "/dev/stdin"]).arg(path).stdin(Stdio::piped());
+    // Not /dev/stdin: a machine without udev has none.
+    install.args(["-m", "755", "/proc/self/fd/0"]).arg(path).stdin(Stdio::piped());
     let mut child = install.spawn().unwrap();
     child.stdin.take().unwrap().write_all(content.as_ref()).unwrap();
     assert!(child.wait().unwrap().success(), "{}", path.display());
