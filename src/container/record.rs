@@ -185,20 +185,25 @@ impl Containers {
 
     fn claim(&self, id: &str, name: &str) -> Result<(), Error> {
         names::check(name)?;
+        let _lock = self.lock_names()?;
         let path = self.folder.join(".names").join(name);
-        match symlink(id, &path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let holder = fs::read_link(&path).unwrap_or_default().display().to_string();
-                // A claim whose container is gone was left by a process that was killed between two steps.
-                if !holder.is_empty() && !self.folder(&holder).exists() && !self.is_new(&path) {
-                    let _ = fs::remove_file(&path);
-                    return self.claim(id, name);
-                }
+        let mut made = symlink(id, &path);
+        if made.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists) {
+            let holder = fs::read_link(&path).unwrap_or_default().display().to_string();
+            // A claim whose container is gone was left by a process that was killed between two steps.
+            if holder.is_empty() || self.folder(&holder).exists() || self.is_new(&path) {
                 let id = holder.chars().take(12).collect();
-                Err(Error::NameTaken { name: name.to_owned(), id })
+                return Err(Error::NameTaken { name: name.to_owned(), id });
             }
-            made => made.map_err(|source| Error::Io { verb: "create", path, source }),
+            made = fs::remove_file(&path).and_then(|()| symlink(id, &path));
         }
+        made.map_err(|source| Error::Io { verb: "create", path, source })
+    }
+
+    /// Keeps others from claiming and releasing names until the lock is dropped: whose a name is must not change between a
+    /// look at it and its removal.
+    fn lock_names(&self) -> Result<Flock<fs::File>, Error> {
+        lock_folder(&self.folder.join(".names"), FlockArg::LockExclusive)
     }
 
     fn is_new(&self, path: &Path) -> bool {
@@ -230,20 +235,12 @@ impl Containers {
 
     /// Locks the container's folder until the lock is dropped: for changes of its record and its log.
     pub(super) fn lock(&self, id: &str, how: FlockArg) -> Result<Flock<fs::File>, Error> {
-        let path = self.folder(id);
-        let folder = match fs::File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(Error::NoSuchContainer(id.to_owned()));
+        match lock_folder(&self.folder(id), how) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Err(Error::NoSuchContainer(id.to_owned()))
             }
-            opened => {
-                opened.map_err(|source| Error::Io { verb: "open", path: path.clone(), source })?
-            }
-        };
-        Flock::lock(folder, how).map_err(|(_, errno)| Error::Io {
-            verb: "lock",
-            path,
-            source: errno.into(),
-        })
+            locked => locked,
+        }
     }
 
     /// Gives the container another name.
@@ -264,6 +261,7 @@ impl Containers {
     }
 
     fn release_name(&self, id: &str, name: &str) -> Result<(), Error> {
+        let _lock = self.lock_names()?;
         let path = self.folder.join(".names").join(name);
         if fs::read_link(&path).is_ok_and(|holder| holder.as_os_str() == id) {
             fs::remove_file(&path).map_err(|source| Error::Io { verb: "remove", path, source })?;
@@ -401,6 +399,12 @@ impl Containers {
         let deleted = self.delete_folder(&record.id)?;
         self.release_name(&record.id, &record.name).map(|()| deleted)
     }
+}
+
+fn lock_folder(path: &Path, how: FlockArg) -> Result<Flock<fs::File>, Error> {
+    let failed = |verb, source| Error::Io { verb, path: path.to_owned(), source };
+    let folder = fs::File::open(path).map_err(|source| failed("open", source))?;
+    Flock::lock(folder, how).map_err(|(_, errno)| failed("lock", errno.into()))
 }
 
 /// A new id: 64 hexadecimal digits, of which any twelve tell containers apart.
