@@ -1,6 +1,7 @@
 //! `clone3(2)`: a child in namespaces and a control group of its own.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
@@ -50,6 +51,9 @@ pub fn owner(namespace: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 /// Make the child in a version 2 control group (since Linux 5.7).
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
+/// How long threads that have done their work may take to be gone.
+const THREADS_END: Duration = Duration::from_secs(1);
+
 /// `struct clone_args` up to `cgroup` (`CLONE_ARGS_SIZE_VER2`).
 #[repr(C)]
 #[derive(Default)]
@@ -80,14 +84,25 @@ pub enum Clone {
 /// as `cgroup`.
 ///
 /// # Errors
-/// `EDEADLK` if this process has more than one thread: locks that another one holds would stay locked in the copy for ever,
-/// and so the copy could not even allocate. Else what `clone3(2)` reports.
+/// `EDEADLK` if this process has more than one thread, and keeps them for a second: locks that another one holds would stay
+/// locked in the copy for ever, and so the copy could not even allocate. Else what `clone3(2)` reports.
 pub fn clone3(namespaces: Namespaces, cgroup: Option<BorrowedFd<'_>>) -> Result<Clone, Errno> {
-    // A directory has two links and one more for each directory in it: one a thread.
-    if stat::stat(c"/proc/self/task")?.st_nlink > 3 {
-        return Err(Errno::EDEADLK);
-    }
+    wait_for_ended_threads()?;
     clone(namespaces, libc::SIGCHLD as u64, cgroup)
+}
+
+/// A thread that was joined may be on its way out still: a scope ends with the closures of its threads, and the kernel lets
+/// `pthread_join(3)` return before it takes the thread off its list.
+fn wait_for_ended_threads() -> Result<(), Errno> {
+    let end = Instant::now() + THREADS_END;
+    // A directory has two links and one more for each directory in it: one a thread.
+    while stat::stat(c"/proc/self/task")?.st_nlink > 3 {
+        if Instant::now() >= end {
+            return Err(Errno::EDEADLK);
+        }
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    Ok(())
 }
 
 /// As [`clone3`], and the child is one of this process's parent, which waits for it as for its own (`CLONE_PARENT`). Only a
