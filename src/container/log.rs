@@ -22,6 +22,8 @@ use super::settings::LogOptions;
 
 /// The longest piece of a line that becomes one entry, as with docker.
 const MAX_ENTRY: usize = 16 << 10;
+/// So many bytes of entries are written at once: short lines would cost a system call each.
+const BATCH: usize = 32 << 10;
 
 /// One line of a log.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -63,6 +65,8 @@ pub(super) struct Log {
     paths: Vec<PathBuf>,
     file: File,
     size: u64,
+    /// Entries that are yet to be written to it.
+    waiting: Vec<u8>,
     /// By stream: the begin of a line whose end has not come, and whether a piece of it is written already.
     lines: [(Vec<u8>, bool); 2],
 }
@@ -80,8 +84,8 @@ impl Log {
         let mut file = open(&path).map_err(failed)?;
         let size = file.seek(io::SeekFrom::End(0)).map_err(failed)?;
         let (containers, id) = (containers.clone(), id.to_owned());
-        let lines = Default::default();
-        let mut log = Self { containers, id, options, paths, file, size, lines };
+        let (waiting, lines) = Default::default();
+        let mut log = Self { containers, id, options, paths, file, size, waiting, lines };
         if size > 0 && !log.ends_whole() {
             // A crash has torn the last entry; what comes now is not to be torn with it.
             log.append(b"\n");
@@ -116,6 +120,7 @@ impl Log {
                 self.entry(stream, &entry, &time);
             }
         }
+        self.flush();
     }
 
     /// Writes what is left of lines without an end: the program has ended.
@@ -128,6 +133,7 @@ impl Log {
             }
             self.line(stream).1 = false;
         }
+        self.flush();
     }
 
     fn line(&mut self, stream: Stream) -> &mut (Vec<u8>, bool) {
@@ -144,23 +150,41 @@ impl Log {
         // A structure of strings can always be written as JSON.
         let mut text = serde_json::to_vec(&entry).unwrap_or_default();
         text.push(b'\n');
-        let full =
-            self.size > 0 && self.size.saturating_add(text.len() as u64) > self.options.max_size;
+        let size = self.size.saturating_add(self.waiting.len() as u64);
+        let full = size > 0 && size.saturating_add(text.len() as u64) > self.options.max_size;
         let open = self.lines.iter().any(|(_, begun)| *begun);
         // A line that is longer than a whole file may be is the one that has to be torn.
-        if full && (!open || self.size > self.options.max_size.saturating_mul(2)) {
+        if full && (!open || size > self.options.max_size.saturating_mul(2)) {
+            self.flush();
             self.rotate();
         }
-        self.append(&text);
+        self.waiting.append(&mut text);
+        if self.waiting.len() >= BATCH {
+            self.flush();
+        }
         self.line(stream).1 = !bytes.ends_with(b"\n");
     }
 
-    fn append(&mut self, text: &[u8]) {
-        match self.file.write_all(text) {
-            Ok(()) => self.size += text.len() as u64,
-            // No half of an entry stays; if even that fails, a reader passes over it.
-            Err(_) => drop(self.file.set_len(self.size)),
+    /// Writes the entries that wait, together; one by one where there is no room for all of them.
+    fn flush(&mut self) {
+        let entries = std::mem::take(&mut self.waiting);
+        if !self.append(&entries) {
+            for entry in entries.split_inclusive(|byte| *byte == b'\n') {
+                self.append(entry);
+            }
         }
+    }
+
+    /// Says whether it was written.
+    fn append(&mut self, text: &[u8]) -> bool {
+        let written = self.file.write_all(text).is_ok();
+        if written {
+            self.size += text.len() as u64;
+        } else {
+            // No half of an entry stays; if even that fails, a reader passes over it.
+            let _ = self.file.set_len(self.size);
+        }
+        written
     }
 
     fn rotate(&mut self) {
