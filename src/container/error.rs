@@ -143,6 +143,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// Its first process outlives being killed.
+    #[error("container {0} was killed and has not ended yet")]
+    Unkillable(String),
     /// The image's `/etc/passwd` or `/etc/group` cannot be read.
     #[error("read the container's `/{path}`")]
     UserFile {
@@ -202,6 +205,10 @@ impl Error {
             Self::NotRunning(name) => Some(format!("`mydocker start {name}` starts it")),
             Self::NotStarted(failed) | Self::Visit(failed) => failed.hint.clone(),
             Self::Runtime(error) => error.hint(),
+            Self::Unkillable(name) => Some(format!(
+                "the kernel ends a process when what it waits for comes, such as a disk or a file server; `mydocker top {name}` \
+                 shows it"
+            )),
             Self::Volume(error) => error.hint(),
             _ => None,
         }
@@ -222,7 +229,8 @@ impl Error {
             | Self::NotPaused(_)
             | Self::NotRunning(_)
             | Self::Paused(_)
-            | Self::Running(_) => 1,
+            | Self::Running(_)
+            | Self::Unkillable(_) => 1,
             _ => 125,
         }
     }

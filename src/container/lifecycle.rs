@@ -11,6 +11,7 @@ use super::monitor::{self, Event, Request, Started};
 use super::settings::STOP_TIMEOUT;
 use super::status::{Identity, Running, Status};
 use super::{Containers, Error, Record, volume};
+use crate::runtime::Init;
 
 /// How long a killed container may take to be gone.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -104,7 +105,7 @@ fn remove_ended(containers: &Containers, record: &Record) -> Result<(), Error> {
 /// that is negative.
 ///
 /// # Errors
-/// [`Error::Running`] if it does not even end then.
+/// [`Error::Unkillable`] if it does not even end then.
 pub fn stop(
     containers: &Containers,
     record: &Record,
@@ -149,9 +150,8 @@ fn end(
         let record = &containers.read(&record.id)?.unwrap_or_else(|| record.clone());
         let status = containers.status(record);
         let Some(running) = status.running() else {
-            // It may have something to remove yet.
             let monitor = monitor.and_then(Identity::find);
-            monitor.map(|monitor| monitor.wait(KILL_TIMEOUT));
+            monitor.iter().for_each(|monitor| let_finish(containers, record, monitor));
             return Ok(());
         };
         monitor = running.monitor;
@@ -168,7 +168,7 @@ fn end(
         }
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             if killed {
-                return Err(Error::Running(record.name.clone()));
+                return Err(Error::Unkillable(record.name.clone()));
             }
             // What it did not do on being asked, it does now.
             send(containers, record, running, libc::SIGKILL)?;
@@ -181,6 +181,15 @@ fn end(
             None => thread::sleep(PAUSE),
         }
     }
+}
+
+/// Waits for a monitor that may have something to remove yet. One without its lock is seeing off clients that do not read.
+fn let_finish(containers: &Containers, record: &Record, monitor: &Init) {
+    let end = Instant::now() + KILL_TIMEOUT;
+    while Instant::now() < end
+        && !monitor.wait(PAUSE * 50)
+        && matches!(monitor::lock(containers, record), Err(Error::Running(_)))
+    {}
 }
 
 /// Sends a signal to the first process; one that is held gets it when it is let go, as a stop means that it is.

@@ -21,6 +21,9 @@ fn monitor(env: &TestEnv, id: &str) -> Pid {
     Pid::from_raw(running(env, id)["monitor"]["pid"].as_i64().unwrap().try_into().unwrap())
 }
 
+/// A program that ends when it is told to.
+const UNTIL_TOLD: &str = "until [ -e /go ]; do sleep 0.05; done; exit 4";
+
 fn detach(env: &TestEnv, options: &[&str], script: &str) -> String {
     let cmd = env.mydocker(["run", "-d"]).args(options).args(["busybox", "sh", "-c", script]);
     let id = cmd.ok().trim().to_owned();
@@ -146,10 +149,11 @@ fn killing_the_command_does_not_kill_the_container() {
 fn the_monitor_does_not_heed_what_ends_a_session() {
     require!(Root);
     let env = TestEnv::with_busybox();
-    let id = detach(&env, &["--name", "web"], "sleep 0.5; exit 4");
+    let id = detach(&env, &["--name", "web"], UNTIL_TOLD);
     for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM] {
         kill(monitor(&env, &id), signal).unwrap();
     }
+    env.mydocker(["exec", "web", "touch", "/go"]).ok();
     env.mydocker(["wait", "web"]).run().success().prints("4\n");
     env.mydocker(["rm", "web"]).ok();
 }
@@ -280,8 +284,11 @@ fn restart_policies() {
 fn removed_at_its_end() {
     require!(Root);
     let env = TestEnv::with_busybox();
-    let id = detach(&env, &["--rm"], "sleep 0.3; exit 5");
-    env.mydocker(["wait", &id]).run().success().prints("5\n");
+    let id = detach(&env, &["--rm"], UNTIL_TOLD);
+    let waiting = env.mydocker(["wait", &id]).start();
+    waiting.wait_until_connected();
+    env.mydocker(["exec", &id, "touch", "/go"]).ok();
+    waiting.finish().success().prints("4\n");
     assert_nothing_left(&env);
 }
 

@@ -158,7 +158,7 @@ fn attach_shows_output_passes_signals_and_gives_the_exit_code() {
     trap(&env, &[]);
     let attached = env.mydocker(["attach", "trap"]).start();
     // Only one that is attached shows what comes.
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    attached.wait_until_blocked(nix::sys::signal::Signal::SIGUSR1);
     attached.signal(nix::sys::signal::Signal::SIGUSR1);
     attached.finish().exits(9).prints("got USR1\n");
     env.mydocker(["attach", "trap"]).run().fails(1, &["attach trap", "not running"]);
@@ -193,8 +193,10 @@ fn a_client_that_is_stopped_takes_nobody_with_it() {
     let env = TestEnv::with_busybox();
     env.mydocker(["run", "-d", "--name", "loud", "busybox", "yes"]).ok();
     let attached = env.mydocker(["attach", "loud"]).start();
-    std::thread::sleep(std::time::Duration::from_millis(100));
+    attached.wait_until_blocked(nix::sys::signal::Signal::SIGUSR1);
     attached.signal(nix::sys::signal::Signal::SIGSTOP);
     env.mydocker(["rm", "-f", "loud"]).ok();
+    // Its monitor, which sees its client off, does not keep the name from another one.
+    env.run(&["--name", "loud", "busybox", "true"]).success();
     attached.signal(nix::sys::signal::Signal::SIGKILL);
 }

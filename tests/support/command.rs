@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
+use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
-use super::seconds;
+use super::{seconds, wait_for};
 
 /// A command that is being put together.
 #[derive(Debug)]
@@ -141,6 +142,27 @@ impl Running {
     /// Sends a signal to the program, and to nothing that it has started.
     pub fn signal(&self, signal: Signal) {
         kill(self.pid(), signal).unwrap();
+    }
+
+    /// Waits until it has a socket open.
+    pub fn wait_until_connected(&self) {
+        let folder = format!("/proc/{}/fd", self.pid());
+        wait_for("a connection", || {
+            let mut open =
+                fs::read_dir(&folder).ok()?.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+            open.any(|to| to.to_string_lossy().starts_with("socket:")).then_some(())
+        });
+    }
+
+    /// Waits until `signal` does not end it, because it takes it from a descriptor (`signalfd(2)`).
+    pub fn wait_until_blocked(&self, signal: Signal) {
+        let status = format!("/proc/{}/status", self.pid());
+        wait_for("a signal to be awaited", || {
+            let status = fs::read_to_string(&status).ok()?;
+            let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:"))?;
+            let blocked = u64::from_str_radix(blocked.trim(), 16).ok()?;
+            (blocked >> (signal as u32 - 1) & 1 == 1).then_some(())
+        });
     }
 
     /// Whether it has ended.

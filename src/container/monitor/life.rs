@@ -33,6 +33,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
 /// A container that has run so long begins with the first wait again.
 const WELL: Duration = Duration::from_secs(10);
+/// How long clients that read slowly are waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A monitor, and the one who started it.
 #[derive(Debug)]
@@ -56,7 +58,20 @@ struct Life<'a> {
     /// What ended the program last, where that is known.
     ending: Option<Ending>,
     explain: Explain,
-    _lock: Flock<File>,
+    lock: Flock<File>,
+}
+
+/// What follows the end of a program.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Next {
+    /// Another start at once, as somebody has asked for it.
+    Start,
+    /// Another start after a wait, as its policy says.
+    StartLater,
+    /// Nothing: it has ended for good.
+    Nothing,
+    /// Somebody has removed it.
+    Removed,
 }
 
 /// A program that was executed.
@@ -119,7 +134,10 @@ impl Monitor {
         if let Ok(null) = File::open("/dev/null") {
             let _ = dup2_stdin(null);
         }
-        life.go_on(begun)
+        if let Some(code) = life.go_on(begun)? {
+            life.leave(code);
+        }
+        Ok(())
     }
 }
 
@@ -140,7 +158,7 @@ impl<'a> Life<'a> {
         let log = options.map(|options| Log::open(containers, &record.id, options)).transpose()?;
         let clients = Vec::new();
         let ending = None;
-        Ok(Self { containers, record, spec, listener, clients, log, ending, explain, _lock: lock })
+        Ok(Self { containers, record, spec, listener, clients, log, ending, explain, lock })
     }
 
     fn start(&mut self, warnings: &mut Vec<String>) -> Result<Begun, Error> {
@@ -264,7 +282,9 @@ impl<'a> Life<'a> {
         ids::release(self.containers.run_folder(), &self.record.id, range);
     }
 
-    fn go_on(&mut self, first: Begun) -> Result<(), Error> {
+    /// Stays with the container until it has ended for good. The exit code, unless nobody has to be told because somebody
+    /// has removed it.
+    fn go_on(&mut self, first: Begun) -> Result<Option<u8>, Error> {
         let mut begun = Some(first);
         let mut wait = FIRST_WAIT;
         loop {
@@ -278,11 +298,16 @@ impl<'a> Life<'a> {
             let finished = Finished { code, at: now(), oom_killed };
             self.containers.tell_end(&self.record, finished);
             self.containers.tell_unmounts(&self.record);
-            let Some(again) = self.write_down_end(finished)? else { return Ok(()) };
-            self.farewell(code);
+            let again = match self.write_down_end(finished)? {
+                Next::Nothing => return Ok(Some(code)),
+                Next::Removed => return Ok(None),
+                Next::Start => true,
+                Next::StartLater => false,
+            };
+            see_off(self.farewell(code));
             if !again {
                 if !self.rest(wait) {
-                    return self.end(code);
+                    return self.end().map(|()| Some(code));
                 }
                 wait = (wait * 2).min(LONGEST_WAIT);
             }
@@ -293,7 +318,7 @@ impl<'a> Life<'a> {
                     }
                     Some(begun)
                 }
-                Err(Error::NoSuchContainer(_)) => return Ok(()),
+                Err(Error::NoSuchContainer(_)) => return Ok(None),
                 Err(error) => {
                     let (text, code) = ((self.explain)(&error), error.exit_code());
                     self.record = self.containers.modify(&self.record.id, |record| {
@@ -330,40 +355,40 @@ impl<'a> Life<'a> {
         Ok((status.code(), oom_killed, at.elapsed()))
     }
 
-    /// Writes down the end, and says whether another start follows: at once if somebody asked for it, `None` if not at all.
-    fn write_down_end(&mut self, finished: Finished) -> Result<Option<bool>, Error> {
+    /// Writes down the end, and says what follows it.
+    fn write_down_end(&mut self, finished: Finished) -> Result<Next, Error> {
         // Nobody can take it for the process that has ended, whose number another one may get.
         let (nobody, own) = (Identity { pid: 0, start_time: 0 }, Identity::of(getpid()));
         self.containers.set_running(&self.record.id, nobody, Some(own), Vec::new())?;
-        let mut next = None;
+        let mut next = Next::Nothing;
         let written = self.containers.modify(&self.record.id, |record| {
             record.finished = Some(finished);
             if std::mem::take(&mut record.again) {
-                next = Some(true);
+                next = Next::Start;
             } else if !record.stopped
                 && record.settings.restart.restarts(finished.code, record.restarts)
             {
                 record.restarts = record.restarts.saturating_add(1);
-                next = Some(false);
+                next = Next::StartLater;
             }
-            record.restarting = next.is_some();
+            record.restarting = next != Next::Nothing;
         });
         match written {
             // `rm -f` was faster.
             Err(Error::NoSuchContainer(_)) => {
                 self.containers.forget_process(&self.record.id)?;
-                return Ok(None);
+                return Ok(Next::Removed);
             }
             written => self.record = written?,
         }
-        if next.is_none() {
-            self.end(finished.code)?;
+        if next == Next::Nothing {
+            self.end()?;
         }
         Ok(next)
     }
 
     /// The container has ended for good.
-    fn end(&mut self, code: u8) -> Result<(), Error> {
+    fn end(&mut self) -> Result<(), Error> {
         let id = self.record.id.clone();
         ids::release(self.containers.run_folder(), &id, self.record.ids);
         self.containers.forget_process(&id)?;
@@ -377,25 +402,27 @@ impl<'a> Life<'a> {
                 (record.ids, record.restarting) = (None, false);
             })?;
         }
-        self.farewell(code);
         Ok(())
     }
 
-    fn farewell(&mut self, code: u8) {
-        for mut client in std::mem::take(&mut self.clients) {
-            if !client.wants.end || !client.tell(&Event::Ended(code, self.ending)) {
-                continue;
-            }
-            // A client that reads slowly gets what is left, in its time but not in any time.
-            let end = Instant::now() + WELL;
-            while client.lags() && Instant::now() < end {
-                let mut fds = [PollFd::new(client.as_fd(), PollFlags::POLLOUT)];
-                let _ = poll(&mut fds, PollTimeout::from(1000_u16));
-                if !client.flush() {
-                    break;
-                }
-            }
-        }
+    /// Tells clients of the end, and leaves the container to whoever wants to start or remove it.
+    fn leave(mut self, code: u8) {
+        let slow = self.farewell(code);
+        // The socket goes before the lock: another monitor has one at the same place.
+        drop(self.listener);
+        drop(self.lock);
+        see_off(slow);
+    }
+
+    /// Tells clients of the end, those too that have come this moment. Those that have not read everything yet are returned.
+    fn farewell(&mut self, code: u8) -> Vec<Client> {
+        let ended = Event::Ended(code, self.ending);
+        let mut clients = std::mem::take(&mut self.clients);
+        clients.extend(std::iter::from_fn(|| self.listener.accept()));
+        clients.retain_mut(|client| {
+            client.hear_wishes() && client.wants.end && client.tell(&ended) && client.lags()
+        });
+        clients
     }
 
     /// Waits before another start, and says whether that is still wanted.
@@ -419,6 +446,17 @@ impl<'a> Life<'a> {
             // Whatever they say, the record is looked at again. What they want of the program, the next one gets.
             self.clients.retain_mut(Client::hear_wishes);
         }
+    }
+}
+
+/// Gives clients that read slowly what is left, in their time but not in any time.
+fn see_off(mut clients: Vec<Client>) {
+    let end = Instant::now() + PATIENCE;
+    while !clients.is_empty() && Instant::now() < end {
+        let mut fds: Vec<PollFd<'_>> =
+            clients.iter().map(|c| PollFd::new(c.as_fd(), PollFlags::POLLOUT)).collect();
+        let _ = poll(&mut fds, PollTimeout::from(1000_u16));
+        clients.retain_mut(|client| client.flush() && client.lags());
     }
 }
 
