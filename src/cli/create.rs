@@ -8,7 +8,7 @@ use crate::container;
 
 /// Make a container without starting it
 #[derive(Debug, clap::Args)]
-#[command(disable_help_flag = true)]
+#[command(disable_help_flag = true, next_display_order = None)]
 pub(super) struct Args {
     #[command(flatten)]
     attach: CreateAttachArgs,

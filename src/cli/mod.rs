@@ -108,7 +108,7 @@ const SYSTEM_RUN: &str = "/run/mydocker";
 
 /// Pulls container images and runs them: one program, no daemon, no Docker
 #[derive(Debug, Parser)]
-#[command(name = "mydocker", version, disable_help_subcommand = true)]
+#[command(name = "mydocker", version, disable_help_subcommand = true, args_override_self = true)]
 struct Cli {
     #[command(flatten)]
     global: Global,

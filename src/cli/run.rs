@@ -11,7 +11,7 @@ use crate::store::Store;
 
 /// Run a command in a new container
 #[derive(Debug, clap::Args)]
-#[command(disable_help_flag = true)]
+#[command(disable_help_flag = true, next_display_order = None)]
 pub(super) struct Args {
     #[command(flatten)]
     attach: AttachArgs,

@@ -18,6 +18,16 @@ fn names_and_their_servers() {
 }
 
 #[test]
+fn what_is_given_twice_counts_as_it_is_given_last() {
+    require!(Root);
+    let env = TestEnv::with_busybox();
+    let options = ["-h", "first", "-h", "last", "-e", "A=1", "-e", "B=2", "--rm", "--read-only"];
+    let text = env.sh_with(&options, "hostname; echo $A $B; touch /x 2>/dev/null || echo held");
+    assert_eq!(text, "last\n1 2\nheld\n");
+    assert_eq!(env.sh_with(&["--rm", "--sig-proxy=false", "--sig-proxy"], "echo ran"), "ran\n");
+}
+
+#[test]
 fn no_value_says_more_in_a_file_than_it_is_meant_to() {
     require!(Root);
     let env = TestEnv::with_busybox();

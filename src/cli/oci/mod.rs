@@ -32,6 +32,7 @@ const ROOT: &str = "/run/mydocker-oci";
 /// Runs containers from bundles, as the OCI runtime specification describes
 #[derive(Debug, Parser)]
 #[command(name = NAME, bin_name = NAME, disable_help_subcommand = true, disable_version_flag = true)]
+#[command(args_override_self = true)]
 struct Cli {
     #[command(flatten)]
     global: Global,
