@@ -9,7 +9,7 @@ use crate::support::command::Cmd;
 use crate::support::env::TestEnv;
 use crate::support::pty::Pty;
 use crate::support::require::Need::Root;
-use crate::support::{fixtures, wait_for};
+use crate::support::wait_for;
 
 /// What has happened so far, in order: `container start`, ….
 fn actions(env: &TestEnv, options: &[&str]) -> Vec<String> {
@@ -90,7 +90,6 @@ fn a_foreground_run_and_what_is_removed_at_its_end_are_told_too() {
     env.run(&["busybox", "sh", "-c", "exit 4"]).exits(4);
     env.run(&["busybox", "nosuch"]).exits(127);
     env.mydocker(["run", "-d", "--rm", "--name", "web", "busybox", "sleep", "0.2"]).ok();
-    env.mydocker(["wait", "web"]).ok();
     wait_for("its removal", || env.containers().is_empty().then_some(()));
     let life = ["create", "attach", "start", "die", "destroy"];
     let detached = ["create", "start", "die", "destroy"];
@@ -317,11 +316,11 @@ fn an_event_that_cannot_be_written_fails_nothing() {
 #[test]
 fn until_a_moment_to_come_events_are_awaited() {
     require!(Root);
-    let env = TestEnv::new();
-    let until = time_in(6);
+    let env = TestEnv::with_busybox();
+    let until = time_in(10);
     let follower = env.mydocker(["events", "--until", &until, "--format", "{{.Action}}"]).start();
-    env.mydocker(["import", "--quiet"]).arg(fixtures::path("busybox.tar")).ok();
-    follower.finish().success().prints("import\n");
+    env.mydocker(["tag", "busybox", "other"]).ok();
+    follower.finish().success().prints("import\ntag\n");
 }
 
 /// So many seconds from now, in seconds since 1970.
