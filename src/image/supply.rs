@@ -59,8 +59,15 @@ impl Build<'_> {
             return Ok(Box::new(VerifyReader::new(file, layer.digest.clone(), layer.size)));
         }
         if self.is_stored(layer) {
-            self.observer.event(Event::Exists(&layer.digest));
-            return Ok(Box::new(self.store.open_blob(layer)?));
+            match self.store.open_blob(layer) {
+                // Another command has removed it this instant.
+                Err(_) if !self.store.has_blob(layer) => {}
+                opened => {
+                    let reader = Box::new(opened?);
+                    self.observer.event(Event::Exists(&layer.digest));
+                    return Ok(reader);
+                }
+            }
         }
         let arrival = Arrival::begin(self, layer)?;
         if arrival.is_resumed() {

@@ -2,11 +2,12 @@
 //!
 //! `MYDOCKER_TEST_RACES` is how many commands there are.
 
+use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::disk::SmallDisk;
 use crate::support::command::Cmd;
-use crate::support::env::TestEnv;
+use crate::support::env::{TestEnv, names, program};
 use crate::support::fixtures;
 use crate::support::registry::Registry;
 use crate::support::require::Need::{Loop, Root, Tool};
@@ -61,6 +62,30 @@ fn pull_rmi_prune_run_and_repair_of_one_image_at_once() {
     env.mydocker(["run", "--rm", &one, "true"]).ok();
     env.mydocker(["import", "-q"]).arg(fixtures::path("busybox.tar")).ok();
     env.assert_no_rubbish();
+}
+
+#[test]
+fn a_layer_that_is_removed_before_it_is_opened_is_fetched() {
+    require!(Root, Tool("docker-registry"), Tool("strace"));
+    let (env, registry) = (TestEnv::new(), Registry::start());
+    let image = registry.image("busybox");
+    env.mydocker(["pull", "-q", &image]).ok();
+    let layer = fixtures::layers("busybox", "latest").remove(0).replacen(':', "/", 1);
+    // To the command it cannot be opened, and is gone from the first, second or third time on that it looks for it.
+    for look in 1..4 {
+        for folder in ["trees", "lists"] {
+            for name in names(&env.root().join(folder)) {
+                fs::remove_dir_all(env.root().join(folder).join(name)).unwrap();
+            }
+        }
+        let mut cmd = Cmd::new("strace").args(["-f", "-o", "/dev/null", "-e", "trace=%file", "-P"]);
+        cmd = cmd
+            .arg(env.root().join("blobs").join(&layer))
+            .args(["-e", "inject=openat:error=ENOENT"]);
+        cmd = cmd.args(["-e", &format!("inject=statx:error=ENOENT:when={look}+")]).arg(program());
+        cmd.args(["pull", "-q", &image]).env("MYDOCKER_ROOT", env.root()).ok();
+        env.mydocker(["verify", "--deep"]).ok();
+    }
 }
 
 #[test]
