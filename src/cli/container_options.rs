@@ -114,7 +114,7 @@ pub(super) struct ContainerArgs {
     #[arg(long, value_name = "private|host|container:NAME", value_parser = parse::<UserNamespace>)]
     userns: Option<UserNamespace>,
     /// Folder to start in
-    #[arg(short, long, value_name = "DIR")]
+    #[arg(short, long, value_name = "DIR", value_parser = parse_workdir)]
     workdir: Option<String>,
     // One list, for whatever is behind the image belongs to the command, also what looks like an option.
     /// Image, and the command in the place of its own; with --rootfs the command alone
@@ -280,6 +280,15 @@ impl ContainerArgs {
             pid_file: self.pidfile.as_ref().map(absolute).transpose()?,
             ..Settings::default()
         })
+    }
+}
+
+/// A folder inside; an empty one is none, as with docker.
+pub(super) fn parse_workdir(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.starts_with('/') {
+        Ok(text.to_owned())
+    } else {
+        Err("it must be an absolute path".to_owned())
     }
 }
 

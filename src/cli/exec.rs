@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
+use super::container_options::parse_workdir;
 use super::failure::{Failure, While as _};
 use super::variable_options::lines;
 use super::{Global, Outcome, output};
@@ -33,7 +34,7 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
     /// Folder to start in
-    #[arg(short, long, value_name = "DIR")]
+    #[arg(short, long, value_name = "DIR", value_parser = parse_workdir)]
     workdir: Option<String>,
     /// Name, id or first digits of an id
     container: String,

@@ -177,8 +177,8 @@ pub(super) fn process(init: &Init, spec: &Spec, request: &ExecRequest) -> Result
             }
         }
     }
-    if let Some(folder) = &request.workdir {
-        process.cwd = if folder.starts_with('/') { folder.clone() } else { format!("/{folder}") };
+    if let Some(folder) = request.workdir.as_ref().filter(|folder| !folder.is_empty()) {
+        process.cwd.clone_from(folder);
     }
     if request.privileged {
         process.capabilities = Some(Capabilities::bounded(CapabilitySet::all()));

@@ -204,7 +204,8 @@ fn set(env: &mut Vec<(String, String)>, name: &str, value: &str) {
 }
 
 fn cwd(options: &RunOptions, config: &ContainerConfig) -> String {
-    let wanted = options.workdir.as_deref().unwrap_or(&config.working_dir);
+    let given = options.workdir.as_deref().filter(|folder| !folder.is_empty());
+    let wanted = given.unwrap_or(&config.working_dir);
     if wanted.starts_with('/') { wanted.to_owned() } else { format!("/{wanted}") }
 }
 
