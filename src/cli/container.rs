@@ -1,13 +1,17 @@
-//! `mydocker container`: what is done to all containers.
+//! `mydocker container`: docker's other spelling of verbs about containers, and what is done to all of them.
 
 use std::io::IsTerminal as _;
 
+use super::Verb as Plain;
 use super::container_filter::Filters;
 use super::failure::{Failure, While as _, chain};
-use super::{Global, Outcome, output};
+use super::{
+    Global, Outcome, attach, commit, cp, create, diff, exec, export, inspect, kill, logs, output,
+    pause, port, ps, rename, restart, rm, run, start, stats, stop, top, update, wait,
+};
 use crate::container::{self, Containers, Record, layer_size};
 
-/// Manage containers
+/// Manage containers: the verbs that there are without `container` too, and `prune`
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -16,12 +20,71 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
+    Attach(attach::Args),
+    Commit(commit::Args),
+    Cp(cp::Args),
+    Create(Box<create::Args>),
+    Diff(diff::Args),
+    Exec(exec::Args),
+    Export(export::Args),
+    Inspect(inspect::Args),
+    Kill(kill::Args),
+    Logs(logs::Args),
+    #[command(visible_aliases = ["list", "ps"])]
+    Ls(ps::Args),
+    Pause(pause::Args),
+    Port(port::Args),
     Prune(PruneArgs),
+    Rename(rename::Args),
+    Restart(restart::Args),
+    #[command(visible_alias = "remove")]
+    Rm(rm::Args),
+    Run(Box<run::Args>),
+    Start(start::Args),
+    Stats(stats::Args),
+    Stop(stop::Args),
+    Top(top::Args),
+    Unpause(pause::UnpauseArgs),
+    Update(update::Args),
+    Wait(wait::Args),
+}
+
+impl Args {
+    /// The same without `container`, where there is such a verb.
+    pub(super) fn plain(self) -> Plain {
+        match self.verb {
+            Verb::Attach(args) => Plain::Attach(args),
+            Verb::Commit(args) => Plain::Commit(args),
+            Verb::Cp(args) => Plain::Cp(args),
+            Verb::Create(args) => Plain::Create(args),
+            Verb::Diff(args) => Plain::Diff(args),
+            Verb::Exec(args) => Plain::Exec(args),
+            Verb::Export(args) => Plain::Export(args),
+            Verb::Inspect(args) => Plain::Inspect(args.of_containers()),
+            Verb::Kill(args) => Plain::Kill(args),
+            Verb::Logs(args) => Plain::Logs(args),
+            Verb::Ls(args) => Plain::Ps(args),
+            Verb::Pause(args) => Plain::Pause(args),
+            Verb::Port(args) => Plain::Port(args),
+            Verb::Prune(args) => Plain::PruneContainers(args),
+            Verb::Rename(args) => Plain::Rename(args),
+            Verb::Restart(args) => Plain::Restart(args),
+            Verb::Rm(args) => Plain::Rm(args),
+            Verb::Run(args) => Plain::Run(args),
+            Verb::Start(args) => Plain::Start(args),
+            Verb::Stats(args) => Plain::Stats(args),
+            Verb::Stop(args) => Plain::Stop(args),
+            Verb::Top(args) => Plain::Top(args),
+            Verb::Unpause(args) => Plain::Unpause(args),
+            Verb::Update(args) => Plain::Update(args),
+            Verb::Wait(args) => Plain::Wait(args),
+        }
+    }
 }
 
 /// Remove all containers that do not run
 #[derive(Debug, clap::Args)]
-struct PruneArgs {
+pub(super) struct PruneArgs {
     /// Only containers that are so: until=, label=, name=, status=, …
     #[arg(long, value_name = "NAME=VALUE")]
     filter: Vec<String>,
@@ -30,13 +93,7 @@ struct PruneArgs {
     force: bool,
 }
 
-pub(super) fn run(global: &Global, args: &Args) -> Outcome {
-    match &args.verb {
-        Verb::Prune(args) => prune(global, args),
-    }
-}
-
-fn prune(global: &Global, args: &PruneArgs) -> Outcome {
+pub(super) fn prune(global: &Global, args: &PruneArgs) -> Outcome {
     let what = "container prune";
     if !args.force && !confirmed(what)? {
         return Ok(0);

@@ -233,6 +233,7 @@ pub(super) fn usage(error: &clap::Error) -> ExitCode {
             let rest: Vec<&str> = lines.collect();
             let find = |prefix| rest.iter().find_map(|line| line.strip_prefix(prefix));
             let (tip, usage) = (find("tip: "), find("Usage: "));
+            let tip = unknown_verb(error).and_then(missing_verb).or(tip);
             let mut text = format!("mydocker: {first}\n");
             if let Some(usage) = usage {
                 let _ = writeln!(text, "usage: {usage}");
@@ -242,4 +243,28 @@ pub(super) fn usage(error: &clap::Error) -> ExitCode {
             ExitCode::from(OWN_ERROR)
         }
     }
+}
+
+/// The verb that there is not.
+fn unknown_verb(error: &clap::Error) -> Option<&str> {
+    match error.get(clap::error::ContextKind::InvalidSubcommand) {
+        Some(clap::error::ContextValue::String(verb)) => Some(verb),
+        _ => None,
+    }
+}
+
+/// What to do without a verb that docker or podman has.
+fn missing_verb(verb: &str) -> Option<&'static str> {
+    Some(match verb {
+        "build" | "builder" | "buildx" => {
+            "nothing is built here: `load`, `import` and `pull` take what buildah and docker build"
+        }
+        "network" => {
+            "there is no bridge network yet: `run --network` knows none, host and container:NAME"
+        }
+        "checkpoint" | "compose" | "config" | "context" | "generate" | "kube" | "machine"
+        | "manifest" | "node" | "play" | "plugin" | "pod" | "secret" | "service" | "stack"
+        | "swarm" | "trust" => "docker or podman has it, mydocker has not",
+        _ => return None,
+    })
 }

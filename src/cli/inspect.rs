@@ -39,6 +39,13 @@ enum Kind {
     Volume,
 }
 
+impl Args {
+    /// The same where names mean containers alone.
+    pub(super) fn of_containers(self) -> Self {
+        Self { r#type: Some(Kind::Container), ..self }
+    }
+}
+
 pub(super) fn run(global: &Global, args: &Args) -> Outcome {
     let mut documents = Vec::new();
     for name in &args.name {

@@ -188,6 +188,8 @@ enum Verb {
     Disable(disable::Args),
     Version(version::Args),
     Info(info::Args),
+    #[command(skip)]
+    PruneContainers(container::PruneArgs),
     #[command(hide = true)]
     Boot(boot::Args),
     #[command(name = rootless::MAP_IDS_VERB, hide = true)]
@@ -232,7 +234,7 @@ impl Verb {
                 | Self::Start(_)
                 | Self::Restart(_)
                 | Self::Boot(_)
-                | Self::Container(_)
+                | Self::PruneContainers(_)
                 | Self::Rmi(_)
                 | Self::Rm(_)
                 | Self::Diff(_)
@@ -268,79 +270,86 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     logger::init(cli.global.debug);
     let global = cli.global.settle();
-    if let Err(failure) = cli.verb.seal() {
+    let verb = match cli.verb {
+        Verb::Container(args) => args.plain(),
+        verb => verb,
+    };
+    if let Err(failure) = verb.seal() {
         return failure.report();
     }
     registry::caller();
     if !nix::unistd::geteuid().is_root()
-        && cli.verb.needs_ids()
-        && let Err(failure) =
-            enter_user_namespace(&global, |containers| cli.verb.joined(containers))
+        && verb.needs_ids()
+        && let Err(failure) = enter_user_namespace(&global, |containers| verb.joined(containers))
     {
         return failure.report();
     }
-    let done = match cli.verb {
-        Verb::Pull(args) => pull::run(&global, args),
+    match run_verb(&global, verb) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run_verb(global: &Global, verb: Verb) -> Outcome {
+    match verb {
+        Verb::Pull(args) => pull::run(global, args),
         Verb::Copy(args) => copy::run(&args),
-        Verb::Push(args) => push::run(&global, &args),
+        Verb::Push(args) => push::run(global, &args),
         Verb::Login(args) => login::run(args),
         Verb::Logout(args) => logout::run(&args),
         Verb::Search(args) => search::run(&args),
         Verb::Tags(args) => tags::run(&args),
-        Verb::Import(args) => import::run(&global, args),
-        Verb::Run(args) => run::run(&global, *args),
-        Verb::Create(args) => create::run(&global, *args),
-        Verb::Start(args) => start::run(&global, &args),
-        Verb::Stop(args) => stop::run(&global, &args),
-        Verb::Restart(args) => restart::run(&global, &args),
-        Verb::Kill(args) => kill::run(&global, &args),
-        Verb::Wait(args) => wait::run(&global, &args),
-        Verb::Logs(args) => logs::run(&global, &args),
-        Verb::Attach(args) => attach::run(&global, &args),
-        Verb::Exec(args) => exec::run(&global, args),
-        Verb::Events(args) => events::run(&global, &args),
-        Verb::Healthcheck(args) => healthcheck::run(&global, &args),
-        Verb::Cp(args) => cp::run(&global, &args),
-        Verb::Top(args) => top::run(&global, &args),
-        Verb::Stats(args) => stats::run(&global, &args),
-        Verb::Update(args) => update::run(&global, &args),
-        Verb::Container(args) => container::run(&global, &args),
-        Verb::Image(args) => image::run(&global, args),
-        Verb::System(args) => system::run(&global, &args),
-        Verb::Pause(args) => pause::run(&global, &args),
-        Verb::Unpause(args) => pause::unpause(&global, &args),
-        Verb::Rename(args) => rename::run(&global, &args),
-        Verb::Port(args) => port::run(&global, &args),
-        Verb::Images(args) => images::run(&global, &args),
-        Verb::Inspect(args) => inspect::run(&global, &args),
-        Verb::History(args) => history::run(&global, &args),
-        Verb::Save(args) => save::run(&global, args),
-        Verb::Load(args) => load::run(&global, args),
-        Verb::Rmi(args) => rmi::run(&global, &args),
-        Verb::Tag(args) => tag::run(&global, &args),
-        Verb::Ps(args) => ps::run(&global, &args),
-        Verb::Rm(args) => rm::run(&global, &args),
-        Verb::Diff(args) => diff::run(&global, &args),
-        Verb::Export(args) => export::run(&global, args),
-        Verb::Commit(args) => commit::run(&global, args),
-        Verb::Df(args) => df::run(&global, &args),
-        Verb::Prune(args) => prune::run(&global, &args),
-        Verb::Bundle(args) => bundle::run(&global, args),
-        Verb::Inventory(args) => inventory::run(&global, args),
-        Verb::Verify(args) => verify::run(&global, &args),
-        Verb::Repair(args) => repair::run(&global, &args),
-        Verb::Volume(args) => volume::run(&global, &args),
-        Verb::Enable(args) => enable::run(&global, &args),
-        Verb::Disable(args) => disable::run(&global, &args),
-        Verb::Boot(args) => boot::run(&global, &args),
+        Verb::Import(args) => import::run(global, args),
+        Verb::Run(args) => run::run(global, *args),
+        Verb::Create(args) => create::run(global, *args),
+        Verb::Start(args) => start::run(global, &args),
+        Verb::Stop(args) => stop::run(global, &args),
+        Verb::Restart(args) => restart::run(global, &args),
+        Verb::Kill(args) => kill::run(global, &args),
+        Verb::Wait(args) => wait::run(global, &args),
+        Verb::Logs(args) => logs::run(global, &args),
+        Verb::Attach(args) => attach::run(global, &args),
+        Verb::Exec(args) => exec::run(global, args),
+        Verb::Events(args) => events::run(global, &args),
+        Verb::Healthcheck(args) => healthcheck::run(global, &args),
+        Verb::Cp(args) => cp::run(global, &args),
+        Verb::Top(args) => top::run(global, &args),
+        Verb::Stats(args) => stats::run(global, &args),
+        Verb::Update(args) => update::run(global, &args),
+        Verb::Container(args) => run_verb(global, args.plain()),
+        Verb::PruneContainers(args) => container::prune(global, &args),
+        Verb::Image(args) => image::run(global, args),
+        Verb::System(args) => system::run(global, &args),
+        Verb::Pause(args) => pause::run(global, &args),
+        Verb::Unpause(args) => pause::unpause(global, &args),
+        Verb::Rename(args) => rename::run(global, &args),
+        Verb::Port(args) => port::run(global, &args),
+        Verb::Images(args) => images::run(global, &args),
+        Verb::Inspect(args) => inspect::run(global, &args),
+        Verb::History(args) => history::run(global, &args),
+        Verb::Save(args) => save::run(global, args),
+        Verb::Load(args) => load::run(global, args),
+        Verb::Rmi(args) => rmi::run(global, &args),
+        Verb::Tag(args) => tag::run(global, &args),
+        Verb::Ps(args) => ps::run(global, &args),
+        Verb::Rm(args) => rm::run(global, &args),
+        Verb::Diff(args) => diff::run(global, &args),
+        Verb::Export(args) => export::run(global, args),
+        Verb::Commit(args) => commit::run(global, args),
+        Verb::Df(args) => df::run(global, &args),
+        Verb::Prune(args) => prune::run(global, &args),
+        Verb::Bundle(args) => bundle::run(global, args),
+        Verb::Inventory(args) => inventory::run(global, args),
+        Verb::Verify(args) => verify::run(global, &args),
+        Verb::Repair(args) => repair::run(global, &args),
+        Verb::Volume(args) => volume::run(global, &args),
+        Verb::Enable(args) => enable::run(global, &args),
+        Verb::Disable(args) => disable::run(global, &args),
+        Verb::Boot(args) => boot::run(global, &args),
         Verb::Version(args) => version::run(&args),
-        Verb::Info(args) => info::run(&global, &args),
+        Verb::Info(args) => info::run(global, &args),
         Verb::MapIds(args) => map_ids::run(&args),
-        Verb::Hold(args) => hold::run(&global, &args),
-    };
-    match done {
-        Ok(code) => ExitCode::from(code),
-        Err(failure) => failure.report(),
+        Verb::Hold(args) => hold::run(global, &args),
     }
 }
 

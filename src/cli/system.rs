@@ -4,9 +4,9 @@ use super::container::prune_containers;
 use super::failure::{Failure, While as _};
 use super::volume::prune_volumes;
 use super::volume_filter::VolumeFilters;
-use super::{Global, Outcome, df, info, output, prompt, prune};
+use super::{Global, Outcome, df, events, info, output, prompt, prune};
 
-/// Show and free the room that everything takes
+/// Show what there is and what happens, and free room
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -16,6 +16,7 @@ pub(super) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     Df(df::Args),
+    Events(events::Args),
     Info(info::Args),
     Prune(PruneArgs),
 }
@@ -40,6 +41,7 @@ struct PruneArgs {
 pub(super) fn run(global: &Global, args: &Args) -> Outcome {
     match &args.verb {
         Verb::Df(args) => df::run(global, args),
+        Verb::Events(args) => events::run(global, args),
         Verb::Info(args) => info::run(global, args),
         Verb::Prune(args) => prune_all(global, args),
     }

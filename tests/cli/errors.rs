@@ -146,3 +146,25 @@ fn no_message_is_a_panic_whatever_is_in_the_store() {
         }
     }
 }
+
+#[test]
+fn a_verb_that_only_docker_has() {
+    let env = TestEnv::new();
+    env.mydocker(["build", "."]).run().fails(125, &["build", "nothing is built here"]);
+    env.mydocker(["network", "ls"]).run().fails(125, &["network", "run --network"]);
+    env.mydocker(["compose", "up"]).run().fails(125, &["compose", "mydocker has not"]);
+    env.mydocker(["puul", "busybox"]).run().fails(125, &["puul", "'pull'"]);
+}
+
+#[test]
+fn a_folder_to_start_in_that_could_be_anywhere() {
+    require!(Root);
+    let env = TestEnv::with_busybox();
+    env.assert_refused(
+        env.mydocker(["run", "-w", "etc", "busybox", "pwd"]),
+        125,
+        &["etc", "absolute path"],
+    );
+    env.mydocker(["exec", "-w", "etc", "web", "pwd"]).run().fails(125, &["etc", "absolute path"]);
+    env.run(&["-w", "", "busybox", "pwd"]).success().prints("/\n");
+}

@@ -19,6 +19,10 @@ fn an_image_is_imported_and_run() {
     user.mydocker(["import"]).arg(fixtures::path("busybox.tar")).ok();
     let run = |args: &[&str]| user.mydocker(["run", "--rm", "busybox"]).args(args).run().success();
     run(&["id", "-u"]).prints("0\n");
+    user.mydocker(["container", "run", "--rm", "busybox", "id", "-u"])
+        .run()
+        .success()
+        .prints("0\n");
     run(&["sh", "-c", "touch /x && chown 33:33 /x && stat -c %u:%g /x"]).prints("33:33\n");
 }
 

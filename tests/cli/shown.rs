@@ -274,3 +274,25 @@ fn prune_removes_what_does_not_run() {
     assert_eq!(env.containers().len(), 1);
     env.mydocker(["rm", "-f", "runs"]).ok();
 }
+
+#[test]
+fn verbs_about_containers_have_dockers_longer_spelling() {
+    require!(Root);
+    let env = TestEnv::with_busybox();
+    let container = |args: &[&str]| env.mydocker(["container"]).args(args).run();
+    let id =
+        container(&["run", "-d", "--name", "web", "busybox", "sleep", "1000"]).success().stdout;
+    container(&["exec", "-w", "/etc", "web", "pwd"]).success().prints("/etc\n");
+    container(&["ls", "-q", "--no-trunc"]).success().prints(&id);
+    container(&["inspect", "-f", "{{.Name}}", "web"]).success().prints("/web\n");
+    container(&["inspect", "busybox"]).fails(1, &["no such container"]);
+    container(&["rename", "web", "site"]).success();
+    container(&["stop", "-t", "0", "site"]).success().prints("site\n");
+    container(&["start", "site"]).success();
+    container(&["kill", "site"]).success();
+    container(&["wait", "site"]).success().prints("137\n");
+    container(&["rm", "site"]).success();
+    let told =
+        env.mydocker(["system", "events", "--until", "0s", "--filter", "event=destroy"]).ok();
+    assert!(told.contains(id.trim()), "{told}");
+}
