@@ -314,7 +314,8 @@ impl Containers {
         let path = self.folder(id).join("config.json");
         let failed = |source| Error::Io { verb: "read", path: path.clone(), source };
         let mut bytes = Vec::new();
-        let file = fs::File::open(&path).map_err(failed)?;
+        let opened = fs::File::open(&path).map_err(failed);
+        let file = opened.map_err(|error| self.or_gone(id, error))?;
         file.take(MAX_SPEC).read_to_end(&mut bytes).map_err(failed)?;
         serde_json::from_slice(&bytes).map_err(|source| Error::Record { path, source })
     }
@@ -458,4 +459,21 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let failed = |source| Error::Io { verb: "write", path: path.to_owned(), source };
     fs::write(&temporary, bytes).map_err(failed)?;
     fs::rename(&temporary, path).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_removed_before_its_specification_is_read_is_no_container() {
+        let root = std::env::temp_dir().join(format!("mydocker-record-{}", std::process::id()));
+        let containers = Containers::open(&root, &root.join("run")).unwrap();
+        let id = "0123456789abcdef".repeat(4);
+        assert!(matches!(containers.spec(&id), Err(Error::NoSuchContainer(_))));
+        // One that is there and lacks it is damaged.
+        fs::create_dir_all(containers.folder(&id)).unwrap();
+        assert!(matches!(containers.spec(&id), Err(Error::Io { .. })));
+        fs::remove_dir_all(&root).unwrap();
+    }
 }
