@@ -7,11 +7,13 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+
 use super::monitor::{self, Event, Request, Started};
 use super::settings::STOP_TIMEOUT;
 use super::status::{Identity, Running, Status};
 use super::{Containers, Error, Record, volume};
-use crate::runtime::Init;
+use crate::runtime::{self, Init};
 
 /// How long a killed container may take to be gone.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -204,7 +206,15 @@ fn send(
     containers.tell(record, "kill", &[("signal", &signal.to_string())]);
     // It may have ended this instant; then it needs no signal.
     let _ = process.kill(signal);
-    if running.groups.is_frozen() { Ok(running.groups.thaw()?) } else { Ok(()) }
+    if running.groups.is_frozen() { let_go(running) } else { Ok(()) }
+}
+
+/// Lets processes that are held go on. Groups that are gone meanwhile hold nobody.
+fn let_go(running: &Running) -> Result<(), Error> {
+    match running.groups.thaw() {
+        Err(runtime::Error::Cgroup { source: Errno::ENOENT | Errno::ENODEV, .. }) => Ok(()),
+        thawed => Ok(thawed?),
+    }
 }
 
 /// Sends a signal to a container's first process. One that ends it is a stop by the user, so that no policy starts it
@@ -228,7 +238,7 @@ pub fn kill(containers: &Containers, record: &Record, signal: i32) -> Result<(),
     containers.tell(record, "kill", &[("signal", &signal.to_string())]);
     process.kill(signal)?;
     // What is held would not even die.
-    if ends && running.groups.is_frozen() { Ok(running.groups.thaw()?) } else { Ok(()) }
+    if ends && running.groups.is_frozen() { let_go(running) } else { Ok(()) }
 }
 
 /// Stops a container, as [`stop`] does, and starts it again; returns when its program is executed.
@@ -319,7 +329,7 @@ pub fn pause(containers: &Containers, record: &Record) -> Result<(), Error> {
             // The groups of a container have the same names with each start, and what is held may be another start, which
             // nobody would let go.
             if !is_still(containers, record, &running) {
-                running.groups.thaw()?;
+                let_go(&running)?;
                 return Err(Error::NotRunning(record.name.clone()));
             }
             containers.tell(record, "pause", &[]);
