@@ -40,8 +40,11 @@ pub(super) fn claim(run: &Path, id: &str) -> Result<IdRange, Error> {
             Ok(()) => return Ok(IdRange { first: FIRST + slot * SIZE, size: SIZE }),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let made = fs::DirBuilder::new().mode(0o700).recursive(true).create(&folder);
-                made.map_err(|source| Error::Io { verb: "create", path: folder.clone(), source })?;
+                make(&folder).map_err(|source| Error::Io {
+                    verb: "create",
+                    path: folder,
+                    source,
+                })?;
                 return claim(run, id);
             }
             Err(source) => return Err(Error::Io { verb: "create", path, source }),
@@ -49,6 +52,17 @@ pub(super) fn claim(run: &Path, id: &str) -> Result<IdRange, Error> {
     }
     let source = io::Error::from_raw_os_error(libc::EAGAIN);
     Err(Error::Io { verb: "find a free id range in", path: folder, source })
+}
+
+fn make(folder: &Path) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(0o700).recursive(true).create(folder) {
+        // It was there, and who gave back the last range has removed it since.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let found = fs::symlink_metadata(folder);
+            if found.is_ok_and(|found| !found.is_dir()) { Err(error) } else { Ok(()) }
+        }
+        made => made,
+    }
 }
 
 /// Gives back the range of the container `id`, if it has one.
