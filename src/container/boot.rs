@@ -108,7 +108,7 @@ pub fn shut_down(
 fn shut_down_one(containers: &Containers, record: &Record) -> Result<(), Error> {
     let marked = containers.modify(&record.id, |record| {
         record.shut_down |= !record.stopped;
-        record.stopped = true;
+        (record.stopped, record.again) = (true, false);
     });
     match marked.and_then(|record| stop(containers, &record, None, None)) {
         // It was to be removed at its end.

@@ -56,14 +56,15 @@ pub fn remove(
     volumes: bool,
 ) -> Result<(), Error> {
     let record = containers.find(text)?;
-    let deadline = Instant::now() + KILL_TIMEOUT;
+    // Ending it may take two of them.
+    let deadline = Instant::now() + KILL_TIMEOUT * 3;
     loop {
         if containers.status(&record).running().is_some() {
             if !force {
                 return Err(Error::Running(text.to_owned()));
             }
             mark_stopped(containers, &record.id)?;
-            end(containers, &record, libc::SIGKILL, Some(KILL_TIMEOUT))?;
+            end(containers, &record, None, libc::SIGKILL, Some(KILL_TIMEOUT))?;
         }
         match remove_ended(containers, &record) {
             // Somebody else has started it meanwhile.
@@ -119,7 +120,7 @@ pub fn stop(
     }
     mark_stopped(containers, &record.id)?;
     let signal = signal.unwrap_or_else(|| record.settings.stop_signal());
-    end(containers, record, signal, patience(record, timeout))?;
+    end(containers, record, None, signal, patience(record, timeout))?;
     containers.tell(record, "stop", &[]);
     Ok(())
 }
@@ -131,20 +132,21 @@ fn patience(record: &Record, timeout: Option<i64>) -> Option<Duration> {
 
 /// Writes down that somebody has stopped it, which its policy respects. One that is removed meanwhile is stopped too.
 fn mark_stopped(containers: &Containers, id: &str) -> Result<(), Error> {
-    match containers.modify(id, |record| record.stopped = true) {
+    match containers.modify(id, |record| (record.stopped, record.again) = (true, false)) {
         Err(Error::NoSuchContainer(_)) => Ok(()),
         modified => modified.map(drop),
     }
 }
 
-/// Ends the program that runs now, and returns when it is written down how it ended, or another one runs.
+/// Ends the program that runs now, or `first` alone, and returns when it is written down how it ended, or another one runs.
 fn end(
     containers: &Containers,
     record: &Record,
+    mut first: Option<Identity>,
     signal: i32,
     patience: Option<Duration>,
 ) -> Result<(), Error> {
-    let mut first: Option<Identity> = None;
+    let mut asked = false;
     let mut deadline = patience.map(|patience| Instant::now() + patience);
     let mut killed = false;
     let mut monitor = None;
@@ -160,8 +162,8 @@ fn end(
         if first.is_some_and(|first| running.process.pid != 0 && running.process != first) {
             return Ok(());
         }
-        if first.is_none() && running.process.pid != 0 {
-            first = Some(running.process);
+        if !asked && running.process.pid != 0 {
+            (first, asked) = (Some(running.process), true);
             send(containers, record, running, signal)?;
         }
         if matches!(status, Status::Restarting(..)) {
@@ -253,20 +255,28 @@ pub fn restart(
     timeout: Option<i64>,
 ) -> Result<(), Error> {
     let watched = match containers.status(record) {
-        Status::Running(running) | Status::Paused(running) => running.monitor.is_some(),
-        _ => false,
+        Status::Running(running) | Status::Paused(running) if running.monitor.is_some() => {
+            Some(running.process).filter(|process| process.pid != 0)
+        }
+        _ => None,
     };
-    if !watched {
+    let Some(process) = watched else {
         stop(containers, record, signal, timeout)?;
         start(containers, root, record, false)?;
         containers.tell(record, "restart", &[]);
         return Ok(());
-    }
+    };
     // Its own monitor starts it again, and so keeps its log, its clients' way to it, and `--rm` for later.
     containers.modify(&record.id, |record| (record.again, record.stopped) = (true, false))?;
     let signal = signal.unwrap_or_else(|| record.settings.stop_signal());
-    end(containers, record, signal, patience(record, timeout))?;
+    end(containers, record, Some(process), signal, patience(record, timeout))?;
     let record = containers.find(&record.id)?;
+    if record.again && containers.status(&record).running().is_none() {
+        // It had ended for good before anybody could be asked to start it again.
+        start(containers, root, &record, false)?;
+        containers.tell(&record, "restart", &[]);
+        return Ok(());
+    }
     match (containers.status(&record), record.error) {
         (Status::Running(_), _) => Ok(()),
         (_, Some(cause)) => {

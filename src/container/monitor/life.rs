@@ -298,7 +298,7 @@ impl<'a> Life<'a> {
             let finished = Finished { code, at: now(), oom_killed };
             self.containers.tell_end(&self.record, finished);
             self.containers.tell_unmounts(&self.record);
-            let again = match self.write_down_end(finished)? {
+            let mut again = match self.write_down_end(finished)? {
                 Next::Nothing => return Ok(Some(code)),
                 Next::Removed => return Ok(None),
                 Next::Start => true,
@@ -306,8 +306,10 @@ impl<'a> Life<'a> {
             };
             see_off(self.farewell(code));
             if !again {
-                if !self.rest(wait) {
-                    return self.end().map(|()| Some(code));
+                match self.rest(wait) {
+                    Next::Start => again = true,
+                    Next::StartLater => {}
+                    Next::Nothing | Next::Removed => return self.end().map(|()| Some(code)),
                 }
                 wait = (wait * 2).min(LONGEST_WAIT);
             }
@@ -425,16 +427,27 @@ impl<'a> Life<'a> {
         clients
     }
 
-    /// Waits before another start, and says whether that is still wanted.
-    fn rest(&mut self, wait: Duration) -> bool {
+    /// Waits before another start, unless somebody wants it at once, and says whether it is still wanted.
+    fn rest(&mut self, wait: Duration) -> Next {
         let end = Instant::now() + wait;
         loop {
             let wanted = self.containers.read(&self.record.id);
-            let Ok(Some(record)) = wanted else { return false };
+            let Ok(Some(record)) = wanted else { return Next::Removed };
             self.record = record;
+            if self.record.again {
+                let mut asked = false;
+                let take = |record: &mut Record| asked = std::mem::take(&mut record.again);
+                let Ok(record) = self.containers.modify(&self.record.id, take) else {
+                    return Next::Removed;
+                };
+                self.record = record;
+                if asked {
+                    return Next::Start;
+                }
+            }
             let left = end.saturating_duration_since(Instant::now());
             if self.record.stopped || left.is_zero() {
-                return !self.record.stopped;
+                return if self.record.stopped { Next::Nothing } else { Next::StartLater };
             }
             let left = u16::try_from(left.as_millis()).unwrap_or(u16::MAX).max(1);
             let mut fds = vec![PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
